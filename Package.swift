@@ -1,0 +1,111 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let swift: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("ExistentialAny"),
+    .treatAllWarnings(as: .error),
+]
+
+let nio: [Target.Dependency] = [
+    .product(name: "NIOCore", package: "swift-nio"),
+    .product(name: "NIOPosix", package: "swift-nio"),
+]
+
+/// A Swift target of this package with the settings that all of them share.
+func swiftTarget(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: swift)
+}
+
+func swiftTests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: swift)
+}
+
+let package = Package(
+    name: "procgate",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "procgate", targets: ["procgate"]),
+        .library(name: "ProcgateClient", targets: ["ProcgateClient"]),
+        .library(name: "GRPCWire", targets: ["GRPCWire"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    ],
+    targets: [
+        // C: system libraries, what Glibc's module hides, and what protoc-c wrote.
+        .systemLibrary(
+            name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
+        .systemLibrary(
+            name: "CProtobufC", pkgConfig: "libprotobuf-c",
+            providers: [.apt(["libprotobuf-c-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .target(name: "CLinux"),
+        .target(name: "CProtos", dependencies: ["CProtobufC"]),
+
+        // Messages: the runtime over protobuf-c, and one generated module for each package.
+        swiftTarget("Protobuf", ["CProtobufC"]),
+        swiftTarget("ProcgateV1", ["Protobuf", "CProtos"]),
+        swiftTarget("ProcgateInternal", ["Protobuf", "ProcgateV1", "CProtos"]),
+        swiftTarget("GRPCProtos", ["Protobuf", "CProtos"]),
+
+        // The supervisor's side: no HTTP, no NIO.
+        swiftTarget("LinuxIO", ["CLinux"]),
+        swiftTarget("OutputLog", []),
+        swiftTarget("Supervision", ["LinuxIO", "CLinux", "OutputLog", "ProcgateV1"]),
+        swiftTarget(
+            "SupervisorLink",
+            ["ProcgateInternal", "ProcgateV1", "LinuxIO", "OutputLog", "Supervision"] + nio),
+
+        // The wire: no process.
+        swiftTarget(
+            "HTTP2",
+            ["CNGHTTP2", .product(name: "DequeModule", package: "swift-collections")] + nio),
+        swiftTarget(
+            "GRPCWire",
+            [
+                "HTTP2", "Protobuf", "CZlib",
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "DequeModule", package: "swift-collections"),
+            ] + nio),
+
+        // Where the two meet, and who calls them.
+        swiftTarget(
+            "ProcgateServer",
+            [
+                "GRPCWire", "HTTP2", "SupervisorLink", "OutputLog", "ProcgateV1", "GRPCProtos",
+                "Protobuf",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Metrics", package: "swift-metrics"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ] + nio),
+        swiftTarget(
+            "ProcgateClient",
+            [
+                "GRPCWire", "ProcgateV1", "GRPCProtos", "Protobuf",
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ] + nio),
+        .executableTarget(
+            name: "procgate",
+            dependencies: [
+                "ProcgateServer", "ProcgateClient", "SupervisorLink", "Supervision",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ] + nio,
+            swiftSettings: swift),
+
+        swiftTests("ProtobufTests", ["Protobuf", "ProcgateV1", "ProcgateInternal", "GRPCProtos"]),
+        swiftTests("OutputLogTests", ["OutputLog"]),
+        swiftTests("SupervisionTests", ["Supervision", "LinuxIO", "OutputLog", "ProcgateV1"]),
+        swiftTests("HTTP2Tests", ["HTTP2"] + nio),
+        swiftTests("GRPCWireTests", ["GRPCWire", "HTTP2", "Protobuf"] + nio),
+    ]
+)
