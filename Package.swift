@@ -57,7 +57,8 @@ let package = Package(
 
         // The supervisor's side: no HTTP, no NIO.
         swiftTarget("LinuxIO", ["CLinux"]),
-        swiftTarget("OutputLog", []),
+        swiftTarget(
+            "OutputLog", ["CLinux", .product(name: "DequeModule", package: "swift-collections")]),
         swiftTarget("Supervision", ["LinuxIO", "CLinux", "OutputLog", "ProcgateV1"]),
         swiftTarget(
             "SupervisorLink",

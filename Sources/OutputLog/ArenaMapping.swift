@@ -1,0 +1,31 @@
+// The reader's side of the output memory: the supervisor's arena, mapped read-only.
+
+import Glibc
+
+/// The mapped arena. What lies in a block is stable once the supervisor has announced
+/// it, and until the block's retirement has been acknowledged.
+public final class ArenaMapping: Sendable {
+    public let byteCount: Int
+    private let address: UInt
+
+    /// Maps `byteCount` bytes of `descriptor`, which stays the caller's and can be closed.
+    public init(descriptor: Int32, byteCount: Int) throws(ArenaError) {
+        guard byteCount > 0,
+            let mapping = mmap(nil, byteCount, PROT_READ, MAP_SHARED, descriptor, 0),
+            mapping != UnsafeMutableRawPointer(bitPattern: -1)
+        else { throw ArenaError("mmap") }
+        self.byteCount = byteCount
+        address = UInt(bitPattern: mapping)
+    }
+
+    deinit {
+        munmap(UnsafeMutableRawPointer(bitPattern: address), byteCount)
+    }
+
+    /// The bytes from `offset` to the arena's end.
+    func bytes(from offset: Int) -> UnsafeRawBufferPointer {
+        let base = UnsafeRawPointer(bitPattern: address)
+        return UnsafeRawBufferPointer(
+            start: base.map { $0 + offset }, count: byteCount - offset)
+    }
+}
