@@ -1,1 +1,6 @@
 #pragma once
+
+#include "launch.h"
+#include "linuxio.h"
+#include "memfd.h"
+#include "recvfd.h"

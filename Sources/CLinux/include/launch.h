@@ -1,0 +1,86 @@
+// The launcher: a small process that makes the supervisor's children. It is forked when
+// the supervisor is young, shares one region of memory with it, and clones each child
+// from its own small address space with the supervisor as the child's parent. Knows no
+// process but the one it is asked for.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum { CLINUX_LAUNCH_SLOTS = 8, CLINUX_LAUNCH_LIMITS = 6 };
+
+/// What failed in the child, before it was the command.
+enum clinux_launch_step {
+    CLINUX_STEP_NONE = 0,
+    CLINUX_STEP_CLONE,
+    CLINUX_STEP_SESSION,
+    CLINUX_STEP_TERMINAL,
+    CLINUX_STEP_DESCRIPTORS,
+    CLINUX_STEP_LIMITS,
+    CLINUX_STEP_GROUPS,
+    CLINUX_STEP_USER,
+    CLINUX_STEP_DIRECTORY,
+    CLINUX_STEP_EXECUTE,
+    CLINUX_STEP_PARENT,
+};
+
+struct clinux_launch_limit {
+    int resource;
+    uint64_t soft;
+    uint64_t hard;
+};
+
+/// One launch, at the head of a slot of the shared region. Both processes see the
+/// region at the same address, so that the pointers, all into the slot, hold in both.
+struct clinux_launch {
+    /// Files to execute, tried in order as execvp does; ends with NULL.
+    char *const *paths;
+    char *const *argv;
+    char *const *envp;
+    /// For a file without a format: /bin/sh, a place for the path, argv[1], …
+    char **script_argv;
+    const char *cwd;
+    /// Taken where `cwd` cannot be entered; NULL is a failure then.
+    const char *fallback_cwd;
+    const gid_t *groups;
+    size_t group_count;
+    uid_t uid;
+    gid_t gid;
+    bool change_user;
+    bool no_new_privileges;
+    /// Descriptors come with the request in this order, where they are announced here.
+    bool has_terminal;
+    bool has_stdin;
+    bool has_stdout;
+    bool has_stderr;
+    bool has_cgroup;
+    int limit_count;
+    struct clinux_launch_limit limits[CLINUX_LAUNCH_LIMITS];
+
+    /// The child's pid, written by the child before all else; 0 where there is none.
+    pid_t pid;
+    /// Of clinux_launch_step, and its errno.
+    int step;
+    int error;
+};
+
+struct clinux_launcher {
+    /// Non-blocking on this side.
+    int socket;
+    pid_t pid;
+    /// CLINUX_LAUNCH_SLOTS slots of `slot_bytes`.
+    void *slots;
+    size_t slot_bytes;
+};
+
+/// Maps the region on the first call (`slots` is NULL), and forks the launcher.
+int clinux_launcher_start(struct clinux_launcher *launcher);
+/// Hands slot number `slot` over, with its descriptors, which stay the caller's.
+int clinux_launcher_submit(int socket, uint32_t slot, const int *descriptors, int count);
+/// The next finished slot in `slot`, and its child's pidfd (-1 where there is none).
+/// 1; 0 where there is no answer yet; -1 with errno, EPIPE where the launcher is gone.
+int clinux_launcher_result(int socket, uint32_t *slot, int *pidfd);
+/// Gives the pages of a slot beyond `keep` bytes back.
+void clinux_launcher_trim(void *slot, size_t slot_bytes, size_t keep);
