@@ -1,0 +1,66 @@
+// The entry: the list of the commands, and the one place where a failure becomes a line and an
+// exit status. Knows no command's options.
+
+import ArgumentParser
+import Glibc
+
+@main
+struct Procgate: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "procgate",
+        abstract: "Run, stream and control processes over gRPC.",
+        discussion: """
+            The gateway runs commands on its host for callers that speak gRPC; the other commands \
+            are such callers.
+
+            They find the gateway by --address or PROCGATE_ADDRESS (default 127.0.0.1:7070), and \
+            their token by PROCGATE_TOKEN, --token-file, or the file that a gateway of the same \
+            user made. Durations are written 250ms, 5s, 2m, 1h; sizes 64KiB, 4MiB, 1GiB.
+
+            Exit status: that of the command for exec, attach and wait (128+n for signal n, 124 \
+            for a timeout); else 0, 64 for wrong usage, 69 where the gateway cannot be reached, \
+            77 where it refuses the caller, 1 otherwise.
+            """,
+        version: procgateVersion,
+        groupedSubcommands: commandGroups
+    )
+
+    static func main() async {
+        do {
+            var command = try parseAsRoot()
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            leave(for: error)
+        }
+    }
+
+    /// Prints what there is to say of the error, and ends the program with its status.
+    private static func leave(for error: any Error) -> Never {
+        if let failure = error as? Failure {
+            standardError("procgate: \(failure.message)")
+            Glibc.exit(failure.status.rawValue)
+        }
+        let status = exitCode(for: error)
+        guard status == .validationFailure else { exit(withError: error) }
+        let message = self.message(for: error).split(whereSeparator: \.isNewline)
+        let line = message.first.map(String.init) ?? "wrong usage"
+        standardError("procgate: \(line); see procgate help")
+        Glibc.exit(ExitStatus.usage.rawValue)
+    }
+}
+
+/// As `procgate --help` shows them.
+private let commandGroups: [CommandGroup] = [
+]
+
+func standardError(_ line: String) {
+    var line = line
+    line.append("\n")
+    line.withUTF8 { bytes in
+        _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count)
+    }
+}
