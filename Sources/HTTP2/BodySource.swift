@@ -1,0 +1,24 @@
+// What a stream sends: pulled, never pushed. Knows nothing of frames.
+
+/// What a ``BodySource`` has to offer at this moment.
+public enum BodyAvailability: Equatable, Sendable {
+    /// That many bytes, at least 1 and at most the limit that was asked with.
+    case bytes(Int)
+    /// That many bytes (0 is allowed), and then the body is at its end.
+    case lastBytes(Int)
+    /// Nothing now; the source's owner wakes the stream when there is more.
+    case later
+    /// The body is at its end.
+    case end
+}
+
+/// What a stream sends, pulled by the session when the peer's windows and the socket have room.
+///
+/// Called on the connection's event loop only, and never from within a call of its own to the
+/// stream. It must not call back into the stream.
+public protocol BodySource: AnyObject {
+    /// How much can be sent now, at most `limit` bytes (limit >= 1).
+    func available(limit: Int) -> BodyAvailability
+    /// Copies exactly the bytes just announced. Called right after `available`.
+    func copy(into destination: UnsafeMutableRawBufferPointer)
+}

@@ -1,0 +1,65 @@
+// What an HTTP/2 endpoint announces, and the limits it holds its peer to. Only values.
+
+/// A token bucket: `burst` at once, `perSecond` regained every second.
+public struct FloodLimit: Sendable, Equatable {
+    public var burst: Int
+    public var perSecond: Int
+
+    public init(burst: Int, perSecond: Int) {
+        self.burst = burst
+        self.perSecond = perSecond
+    }
+}
+
+/// How often a peer may send what costs it nothing. Beyond a limit the connection gets a GOAWAY
+/// with ENHANCE_YOUR_CALM and is closed.
+public struct HTTP2Limits: Sendable, Equatable {
+    /// PING frames that are no acknowledgements. gRPC's bandwidth estimation sends a few a second.
+    public var pings = FloodLimit(burst: 100, perSecond: 20)
+    /// SETTINGS frames that are no acknowledgements.
+    public var settings = FloodLimit(burst: 32, perSecond: 2)
+    /// WINDOW_UPDATE frames beyond one for each 512 bytes that this side sent.
+    public var windowUpdates = FloodLimit(burst: 4096, perSecond: 512)
+    /// DATA frames with neither bytes nor END_STREAM.
+    public var emptyData = FloodLimit(burst: 128, perSecond: 16)
+    /// PRIORITY and PRIORITY_UPDATE frames. Nothing here is prioritized.
+    public var priorities = FloodLimit(burst: 256, perSecond: 32)
+    /// RST_STREAM frames received ("rapid reset", CVE-2023-44487).
+    public var resets = FloodLimit(burst: 1024, perSecond: 64)
+    /// RST_STREAM frames that the peer's errors made this side send (CVE-2025-8671).
+    public var provokedResets = FloodLimit(burst: 128, perSecond: 16)
+    /// PING and SETTINGS acknowledgements waiting for a peer that does not read.
+    public var unreadAcknowledgements = 1000
+    /// Entries of one SETTINGS frame.
+    public var settingsEntries = 32
+    /// CONTINUATION frames of one header block.
+    public var continuations = 8
+
+    public init() {}
+}
+
+/// What an HTTP/2 endpoint announces and holds to.
+public struct HTTP2Configuration: Sendable, Equatable {
+    /// Streams that the peer may have open at once.
+    public var maxConcurrentStreams = 1024
+    /// Bytes of one header block, counted as HPACK does: name, value and 32 for each field.
+    /// At most 60 KiB. A larger block is read to its end (its compression state is shared with
+    /// all that follow) but not kept.
+    public var maxHeaderListBytes = 16 * 1024
+    /// Bytes that the peer may send on one stream before they are consumed.
+    public var streamWindowBytes = 1024 * 1024
+    /// Bytes that the peer may send on all streams together before they are consumed.
+    public var connectionWindowBytes = 4 * 1024 * 1024
+    /// Largest frame that the peer may send.
+    public var maxFrameBytes = 256 * 1024
+    /// Largest DATA frame that this side sends, where the peer allows it.
+    public var maxSentDataBytes = 64 * 1024
+    /// Bytes given to the socket at once. While they are not written nothing more is produced.
+    public var outputPieceBytes = 256 * 1024
+    /// A field whose value changes with each call. It is kept out of the header block, so that
+    /// blocks of calls that are otherwise alike can be shared. Lower case, nil: none.
+    public var volatileField: String?
+    public var limits = HTTP2Limits()
+
+    public init() {}
+}

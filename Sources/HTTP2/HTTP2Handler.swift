@@ -1,0 +1,256 @@
+// HTTP2Session in a NIO channel: receive, act, send. Output is produced in pieces and only
+// while the socket takes them, so that a peer that does not read costs one piece of memory.
+// Knows no gRPC: what happens is told to a delegate.
+
+public import NIOCore
+
+/// What a connection tells the layer above. Called on the connection's event loop.
+public protocol HTTP2ConnectionDelegate: AnyObject {
+    func connectionStarted(_ connection: HTTP2Handler)
+    func headersReceived(_ stream: HTTP2Stream)
+    /// `bytes` is a slice of what was read; it counts against the peer's window until consumed.
+    func dataReceived(_ stream: HTTP2Stream, _ bytes: ByteBuffer)
+    func trailersReceived(_ stream: HTTP2Stream)
+    func endReceived(_ stream: HTTP2Stream)
+    /// The stream is over. Nil: its connection was lost.
+    func closed(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode?)
+    func drained(_ stream: HTTP2Stream)
+    func bodySent(_ stream: HTTP2Stream)
+    func settingsReceived()
+    func pongReceived(_ payload: UInt64)
+    func goAwayReceived(lastStreamID: Int32, _ code: HTTP2ErrorCode, message: String)
+    func floodFound(_ flood: HTTP2Flood)
+    /// All of one read has been told.
+    func batchEnded()
+    func connectionClosed(_ error: (any Error)?)
+}
+
+/// The output buffer of one event loop, shared by its connections: mostly it is written at once.
+public final class OutputBuffer {
+    var bytes = ByteBuffer()
+
+    public init() {}
+}
+
+/// The channel handler at the end of the pipeline of an HTTP/2 connection.
+public final class HTTP2Handler: ChannelInboundHandler {
+    public typealias InboundIn = ByteBuffer
+    public typealias OutboundOut = ByteBuffer
+
+    public let session: HTTP2Session
+    /// Bytes read from the socket so far, to see whether the peer is alive.
+    public private(set) var bytesReceived: UInt64 = 0
+    public private(set) var bytesSent: UInt64 = 0
+
+    /// How long a connection may stay half-closed after a termination.
+    private static let lingerTime = TimeAmount.seconds(1)
+
+    private let delegate: any HTTP2ConnectionDelegate
+    private let outputBuffer: OutputBuffer
+    private var context: ChannelHandlerContext?
+    private var isReading = false
+    private var isFlushing = false
+    private var flushScheduled = false
+    private var isClosing = false
+    private var isStarted = false
+    private var failure: (any Error)?
+    private var flushTask: () -> Void = {}
+
+    public init(
+        role: HTTP2Session.Role, configuration: HTTP2Configuration, output: OutputBuffer,
+        delegate: any HTTP2ConnectionDelegate
+    ) {
+        session = HTTP2Session(
+            role: role, configuration: configuration, now: NIODeadline.now().uptimeNanoseconds)
+        self.delegate = delegate
+        outputBuffer = output
+    }
+
+    public var channel: (any Channel)? { context?.channel }
+
+    // MARK: ChannelInboundHandler
+
+    public func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        if context.channel.isActive { start() }
+    }
+
+    public func channelActive(context: ChannelHandlerContext) {
+        start()
+    }
+
+    private func start() {
+        guard !isStarted else { return }
+        isStarted = true
+        flushTask = { [weak self] in self?.flush() }
+        session.outputWanted = { [unowned self] in scheduleFlush() }
+        delegate.connectionStarted(self)
+        flush()
+    }
+
+    public func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let buffer = unwrapInboundIn(data)
+        guard !isClosing, failure == nil else { return }
+        isReading = true
+        bytesReceived += UInt64(buffer.readableBytes)
+        let now = NIODeadline.now().uptimeNanoseconds
+        buffer.withUnsafeReadableBytes { bytes in
+            do throws(HTTP2Error) {
+                try session.receive(bytes, now: now)
+            } catch {
+                failure = error
+            }
+        }
+        dispatch(buffer)
+        delegate.batchEnded()
+        if failure != nil { closeAfterLinger(context) }
+    }
+
+    public func channelReadComplete(context: ChannelHandlerContext) {
+        isReading = false
+        flush()
+        context.fireChannelReadComplete()
+    }
+
+    public func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable { flush() }
+        context.fireChannelWritabilityChanged()
+    }
+
+    public func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        if failure == nil { failure = error }
+        context.close(promise: nil)
+    }
+
+    public func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let event = event as? ChannelEvent, event == .inputClosed {
+            context.close(promise: nil)
+            return
+        }
+        context.fireUserInboundEventTriggered(event)
+    }
+
+    public func channelInactive(context: ChannelHandlerContext) {
+        connectionLost()
+        context.fireChannelInactive()
+    }
+
+    public func handlerRemoved(context: ChannelHandlerContext) {
+        connectionLost()
+        self.context = nil
+    }
+
+    private func connectionLost() {
+        guard self.context != nil else { return }
+        isClosing = true
+        session.close()
+        dispatch(ByteBuffer())
+        self.context = nil
+        delegate.connectionClosed(failure)
+    }
+
+    // MARK: Events
+
+    private func dispatch(_ input: ByteBuffer) {
+        while session.hasEvents {
+            var events = session.takeEvents()
+            for event in events { tell(event, input) }
+            session.recycle(&events)
+        }
+    }
+
+    private func tell(_ event: HTTP2Event, _ input: ByteBuffer) {
+        switch event {
+        case .headers(let stream): delegate.headersReceived(stream)
+        case .data(let stream, let offset, let count):
+            // A stream that is closed by now was complete: what came before is still told.
+            guard let slice = input.getSlice(at: input.readerIndex + offset, length: count)
+            else { return }
+            delegate.dataReceived(stream, slice)
+        case .trailers(let stream): delegate.trailersReceived(stream)
+        case .end(let stream): delegate.endReceived(stream)
+        case .closed(let stream, let code): delegate.closed(stream, code)
+        case .drained(let stream): delegate.drained(stream)
+        case .bodySent(let stream): delegate.bodySent(stream)
+        case .settings: delegate.settingsReceived()
+        case .pong(let payload): delegate.pongReceived(payload)
+        case .goAway(let last, let code, let message):
+            delegate.goAwayReceived(lastStreamID: last, code, message: message)
+        case .flood(let flood): delegate.floodFound(flood)
+        }
+    }
+
+    // MARK: Output
+
+    /// Writes what is to be sent, at the end of this turn of the event loop.
+    public func scheduleFlush() {
+        guard !flushScheduled, !isReading, !isFlushing, let context else { return }
+        flushScheduled = true
+        context.eventLoop.assumeIsolatedUnsafeUnchecked().execute(flushTask)
+    }
+
+    private func flush() {
+        flushScheduled = false
+        guard !isFlushing, !isReading, let context, isStarted else { return }
+        isFlushing = true
+        defer { isFlushing = false }
+        let limit = session.configuration.outputPieceBytes
+        while !isClosing, context.channel.isWritable {
+            var piece = takeOutput(limit)
+            var more = false
+            do throws(HTTP2Error) {
+                more = try session.write(into: &piece, limit: limit)
+            } catch {
+                failure = failure ?? error
+                context.close(promise: nil)
+                return
+            }
+            let count = piece.readableBytes
+            bytesSent += UInt64(count)
+            if count > 0 {
+                context.writeAndFlush(wrapOutboundOut(piece), promise: nil)
+            }
+            outputBuffer.bytes = piece
+            if session.hasEvents { dispatch(ByteBuffer()) }
+            if !more && count == 0 { break }
+        }
+        if session.isFinished { finish() }
+    }
+
+    /// The loop's buffer where nobody else holds its storage, else a new one.
+    private func takeOutput(_ limit: Int) -> ByteBuffer {
+        var piece = outputBuffer.bytes
+        outputBuffer.bytes = ByteBuffer()
+        if piece.capacity < limit {
+            piece = ByteBufferAllocator().buffer(capacity: limit + 32 * 1024)
+        }
+        piece.clear()
+        return piece
+    }
+
+    /// Nothing will be sent any more: closes this side, and leaves the peer time to read.
+    private func finish() {
+        guard !isClosing, let context else { return }
+        isClosing = true
+        context.close(mode: .output, promise: nil)
+        closeAfterLinger(context)
+    }
+
+    private func closeAfterLinger(_ context: ChannelHandlerContext) {
+        let channel = context.channel
+        context.eventLoop.scheduleTask(in: Self.lingerTime) { channel.close(promise: nil) }
+    }
+
+    /// Ends the connection at once: GOAWAY with `code`, and closed.
+    public func terminate(_ code: HTTP2ErrorCode, because error: (any Error)? = nil) {
+        if failure == nil { failure = error }
+        session.terminate(code)
+        flush()
+    }
+
+    /// Closes the socket without another word.
+    public func abort(because error: (any Error)? = nil) {
+        if failure == nil { failure = error }
+        context?.close(promise: nil)
+    }
+}

@@ -1,0 +1,162 @@
+// One stream: what was received at its head, and the queue of what is to be sent.
+// Knows no gRPC: bodies are bytes. Confined to its connection's event loop.
+
+public import NIOCore
+
+/// One stream of an ``HTTP2Session``. The session keeps it until the stream is closed.
+public final class HTTP2Stream {
+    /// The stream's number; 0 until a request has been given to the codec.
+    public internal(set) var id: Int32
+    /// The request's fields (server) or the response's (client), once they are complete.
+    public internal(set) var headers: HeaderBlock?
+    /// The fields after the body, where there were any.
+    public internal(set) var trailers: HeaderBlock?
+    /// The volatile field's value, where the header block had it.
+    public internal(set) var volatileValue: ShortValue?
+    /// The header block was larger than the limit; its fields were not kept.
+    public internal(set) var headersOverLimit = false
+    /// The peer has sent its last frame on this stream.
+    public internal(set) var remoteEnded = false
+    /// The stream is over, or its connection is gone. Nothing can be sent any more.
+    public internal(set) var isClosed = false
+    /// What the layer above keeps for this stream. Freed by it, at the latest on `closed`.
+    public var context: AnyObject?
+    /// Set to be told (by an event) when the queue has less than ``lowWaterBytes``.
+    public var wantsDrained = false
+    /// Below that many queued bytes a stream that wants it is told so.
+    public static let lowWaterBytes = 16 * 1024
+
+    unowned(unsafe) var session: HTTP2Session?
+    var next: Unmanaged<HTTP2Stream>?
+    var previous: Unmanaged<HTTP2Stream>?
+    var unconsumedBytes = 0
+    var queue = ByteQueue()
+    var source: (any BodySource)?
+    var sourceAnnounced = false
+    var sourceIsLast = false
+    var isEnded = false
+    var isDeferred = false
+    var hasStarted = false
+    var endTrailers: HeaderList?
+
+    init(id: Int32, session: HTTP2Session) {
+        self.id = id
+        self.session = session
+    }
+
+    /// Bytes queued by ``enqueue(_:)`` that have not been sent.
+    public var queuedBytes: Int { queue.count }
+
+    /// Queues a copy of `bytes`. Nothing happens on a closed stream.
+    public func enqueue(copying bytes: UnsafeRawBufferPointer) {
+        guard let session, !isEnded else { return }
+        queue.append(copying: bytes, from: session)
+        session.wake(self)
+    }
+
+    /// Queues `prefix` (little endian, its lowest `prefixCount` bytes) and a copy of `bytes`.
+    public func enqueue(
+        prefix: UInt64, prefixCount: Int, copying bytes: UnsafeRawBufferPointer
+    ) {
+        guard let session, !isEnded else { return }
+        withUnsafeBytes(of: prefix.littleEndian) {
+            queue.append(
+                copying: UnsafeRawBufferPointer(rebasing: $0[0..<prefixCount]), from: session)
+        }
+        queue.append(copying: bytes, from: session)
+        session.wake(self)
+    }
+
+    /// Queues `buffer` as it is.
+    public func enqueue(_ buffer: ByteBuffer) {
+        guard let session, !isEnded else { return }
+        queue.append(buffer, from: session)
+        session.wake(self)
+    }
+
+    /// Lets the body go on from `source`, once the queue is empty. An event tells its end.
+    public func attach(_ source: any BodySource) {
+        guard let session, !isEnded else { return }
+        self.source = source
+        session.wake(self)
+    }
+
+    /// Drops what was attached; what it announced but was not asked to copy is lost.
+    public func detachSource() {
+        source = nil
+    }
+
+    /// Ends the body: after what is queued come the trailers, or END_STREAM where there are none.
+    public func end(trailers: HeaderList?) {
+        guard let session, !isEnded else { return }
+        isEnded = true
+        endTrailers = trailers
+        session.wake(self)
+    }
+
+    /// The attached source, or the queue, may have more.
+    public func wake() {
+        session?.wake(self)
+    }
+
+    /// Gives `count` bytes of received DATA back to the peer's windows.
+    public func consume(_ count: Int) {
+        session?.consume(self, count)
+    }
+
+    /// Ends the stream at once, in both directions.
+    public func reset(_ code: HTTP2ErrorCode) {
+        session?.reset(self, code)
+    }
+
+    /// What the session may send now. Called by the codec.
+    func nextBody(limit: Int) -> BodyAvailability {
+        sourceAnnounced = false
+        if queue.count > 0 {
+            let count = min(queue.count, limit)
+            let last = isEnded && count == queue.count && source == nil
+            return last ? .lastBytes(count) : .bytes(count)
+        }
+        if let source {
+            switch source.available(limit: limit) {
+            case .bytes(let count):
+                sourceAnnounced = true
+                return .bytes(count)
+            case .lastBytes(let count) where count > 0:
+                sourceAnnounced = true
+                sourceIsLast = true
+                return .bytes(count)
+            case .later:
+                return .later
+            case .end, .lastBytes:
+                self.source = nil
+                session?.append(.bodySent(self))
+            }
+        }
+        return isEnded ? .end : .later
+    }
+
+    /// Copies what `nextBody` announced.
+    func copyBody(into destination: UnsafeMutableRawBufferPointer) {
+        guard sourceAnnounced else {
+            queue.pop(into: destination)
+            if wantsDrained, queue.count < Self.lowWaterBytes {
+                wantsDrained = false
+                session?.append(.drained(self))
+            }
+            return
+        }
+        sourceAnnounced = false
+        guard let source else {
+            // Detached between the announcement and now: the length is on the wire already.
+            destination.initializeMemory(as: UInt8.self, repeating: 0)
+            return
+        }
+        source.copy(into: destination)
+        if sourceIsLast {
+            sourceIsLast = false
+            self.source = nil
+            session?.append(.bodySent(self))
+        }
+    }
+}
