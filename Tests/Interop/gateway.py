@@ -1,0 +1,333 @@
+"""A gateway under test: started on a free port, found again in /proc, ended by pid, and proven
+gone afterwards with its supervisor and every process of theirs.
+
+The test process is a child subreaper, so whatever a supervisor leaves behind becomes its child."""
+
+import ctypes
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from contract import Stub
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BINARY = os.environ.get("PROCGATE", str(REPOSITORY / ".build/release/procgate"))
+LISTENING = re.compile(r"listening on ([^\s\"',]+)")
+PR_SET_CHILD_SUBREAPER = 36
+
+running: set["Gateway"] = set()
+
+
+def adopt_orphans():
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def eventually(condition, timeout=10.0, what="the condition"):
+    """The first true value of `condition`, asked until then; what /proc and files tell has no event."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} did not hold within {timeout} s")
+        time.sleep(0.01)
+
+
+# /proc
+
+
+def stat(pid):
+    """State and parent of a process, or None."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields[0], int(fields[1])
+
+
+def alive(pid):
+    found = stat(pid)
+    return found is not None and found[0] not in "ZX"
+
+
+def arguments(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def pids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def children(parent):
+    return [pid for pid in pids() if (found := stat(pid)) and found[1] == parent]
+
+
+def zombies(parent):
+    return [pid for pid in children(parent) if (stat(pid) or "-")[0] == "Z"]
+
+
+def resident(pid):
+    """Bytes."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found.group(1)) * 1024 if found else 0
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def kill(pid, number=signal.SIGKILL):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def reap(pid):
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass
+
+
+class Gateway:
+    """`options` are those of `procgate serve`. What is not among them: a free port on loopback, a
+    token file with one token, a fresh state directory."""
+
+    def __init__(self, *options, environment=None, user=None, token=None, state=None):
+        self.home = Path(tempfile.mkdtemp(prefix="procgate-", dir="/tmp"))
+        self.state = Path(state) if state else self.home / "state"
+        self.options = [str(option) for option in options]
+        self.user = user
+        self.entry = pwd.getpwnam(user) if user else None
+        self.token = token
+        self.process = None
+        self.targets = []
+        self.channels = []
+        self.supervisors = set()
+        self._stub = None
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("PROCGATE_")}
+        self.environment["XDG_RUNTIME_DIR"] = str(self.home)
+        self.environment["CANARY"] = "the gateway's own environment"
+        given = set(self.options) | set(environment or {})
+        self.environment.update(environment or {})
+        self.defaults = []
+        if not given & {"--listen", "PROCGATE_LISTEN"}:
+            self.defaults += ["--listen", "127.0.0.1:0"]
+        if not given & {"--state-directory", "PROCGATE_STATE_DIRECTORY"}:
+            self.defaults += ["--state-directory", str(self.state)]
+        if not given & {"--token-file", "--no-token", "PROCGATE_TOKEN_FILE"} and token is None:
+            self.token = secrets.token_urlsafe(24)
+            self.defaults += ["--token-file", str(self.write("token", self.token + "\n", 0o600))]
+        if user:
+            for path in [self.home, *self.home.rglob("*")]:
+                os.chown(path, self.entry.pw_uid, self.entry.pw_gid)
+
+    def write(self, name, text, mode=0o600):
+        path = self.home / name
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    # Starting
+
+    def launch(self, *more):
+        """Starts `serve` and does not wait for it."""
+        self.log_path = self.home / f"log-{time.monotonic_ns()}"
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                [BINARY, "serve", *self.options, *self.defaults, *map(str, more)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                cwd="/",
+                user=self.user,
+                group=self.entry and self.entry.pw_gid,
+                extra_groups=[] if self.user else None,
+            )
+        running.add(self)
+        return self
+
+    def start(self, *more, listeners=1):
+        self.launch(*more)
+
+        def listening():
+            found = LISTENING.findall(self.log())
+            if len(found) < listeners and self.process.poll() is not None:
+                raise AssertionError(f"serve ended with {self.process.returncode}:\n{self.log()}")
+            return len(found) >= listeners and found
+
+        found = eventually(listening, 20, "the line `listening on …`")
+        self.targets = [re.sub(r"^(https?|tcp)://", "", target).rstrip(".;") for target in found]
+        self._stub = None
+        return self
+
+    def restart(self, *more):
+        """Another gateway on the same address and state directory."""
+        return self.start("--listen", self.address, *more) if not any(
+            option == "--listen" for option in self.options
+        ) else self.start(*more)
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    # Calling
+
+    @property
+    def address(self):
+        return self.targets[0]
+
+    @property
+    def port(self):
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def metadata(self):
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    def channel(self, target=None, credentials=None, **options):
+        """A connection of its own."""
+        settings = {"grpc.use_local_subchannel_pool": 1, "grpc.enable_http_proxy": 0}
+        settings |= {"grpc." + name: value for name, value in options.items()}
+        target, settings = target or self.address, list(settings.items())
+        if credentials:
+            channel = grpc.secure_channel(target, credentials, settings)
+        else:
+            channel = grpc.insecure_channel(target, settings)
+        self.channels.append(channel)
+        return channel
+
+    def connect(self, **options):
+        """A stub with a connection of its own."""
+        return Stub(self.channel(**options), self.metadata)
+
+    @property
+    def stub(self):
+        if self._stub is None:
+            self._stub = self.connect()
+        return self._stub
+
+    # Ending
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def supervisor(self):
+        return eventually(self.find_supervisor, what="a `procgate supervise` for the state directory")
+
+    def find_supervisor(self):
+        for pid in pids():
+            words = arguments(pid)
+            if "supervise" not in words[1:2] or not alive(pid):
+                continue
+            try:
+                here = os.readlink(f"/proc/{pid}/cwd")
+            except OSError:
+                here = ""
+            state = str(self.state)
+            if here == state or any(word == state or word.endswith("=" + state) for word in words):
+                self.supervisors.add(pid)
+                return pid
+        return None
+
+    def kill(self):
+        """SIGKILL to the gateway alone."""
+        self.find_supervisor()
+        self.process.kill()
+        self.process.wait(10)
+
+    def terminate(self):
+        self.find_supervisor()
+        self.process.terminate()
+
+    def wait(self, timeout=20):
+        return self.process.wait(timeout)
+
+    def stop(self):
+        """SIGTERM, and what has to be true after it."""
+        supervisor = self.find_supervisor()
+        self.process.terminate()
+        code = self.process.wait(25)
+        assert code == 0, f"exit status {code} after SIGTERM:\n{self.log()[-2000:]}"
+        if supervisor:
+            eventually(lambda: not alive(supervisor), 5, "the supervisor's end after SIGTERM")
+        left = self.leftovers()
+        assert not left, f"left behind: {left}"
+
+    def leftovers(self):
+        """Processes that became ours because nobody ended or reaped them."""
+        known = {gateway.process.pid for gateway in running if gateway.process}
+        for gateway in running:
+            gateway.find_supervisor()
+            known |= gateway.supervisors
+        return [
+            (pid, (stat(pid) or "?")[0], Path(f"/proc/{pid}/comm").read_text().strip())
+            for pid in children(os.getpid())
+            if pid not in known and Path(f"/proc/{pid}/comm").exists()
+        ]
+
+    def close_channels(self):
+        for channel in self.channels:
+            channel.close()
+        self.channels.clear()
+        self._stub = None
+
+    def clean_up(self):
+        self.close_channels()
+        if self.process and self.process.poll() is None:
+            self.kill()
+        while pid := self.find_supervisor():
+            kill(pid)
+            eventually(lambda pid=pid: not alive(pid), what="the end of a killed supervisor")
+        for pid, _, _ in self.leftovers():
+            kill(pid)
+            reap(pid)
+        running.discard(self)
+        for pid in self.supervisors:
+            reap(pid)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+@contextmanager
+def gateway(*options, start=True, listeners=1, **settings):
+    """One that is ended by SIGTERM and examined, unless the test has ended it or has failed."""
+    made = Gateway(*options, **settings)
+    try:
+        if start:
+            made.start(listeners=listeners)
+        yield made
+        made.close_channels()
+        if made.process and made.process.poll() is None:
+            made.stop()
+    finally:
+        made.clean_up()
+
+
+def procgate(*words, environment=None, timeout=30, **options):
+    """A client command, or one that is to fail: its exit status, output and error."""
+    base = {k: v for k, v in os.environ.items() if not k.startswith("PROCGATE_")}
+    return subprocess.run(
+        [BINARY, *map(str, words)],
+        env=base | (environment or {}),
+        capture_output=True,
+        timeout=timeout,
+        **({"stdin": subprocess.DEVNULL} if "input" not in options else {}),
+        **options,
+    )

@@ -1,0 +1,59 @@
+"""Commands that the tests run."""
+
+import time
+
+# Four descendants, each in another way out of the command's process group, and their pids.
+TREE = """
+sleep 1000 & echo $!
+setsid sleep 1000 & echo $!
+(sleep 1000 & echo $!)
+(setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!)
+while :; do sleep 1000; done
+"""
+
+
+def tree_pids(stdout):
+    return {int(line) for line in stdout.split()}
+
+
+# Random blocks to stdout; how far it came, and last the digest, into a file. PATH TOTAL
+PRINTER = """
+import hashlib, os, sys
+path, total = sys.argv[1], int(sys.argv[2])
+digest, done = hashlib.sha256(), 0
+progress = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+while done < total:
+    block = os.urandom(65536)
+    view = memoryview(block)
+    while view:
+        view = view[os.write(1, view):]
+    digest.update(block)
+    done += len(block)
+    os.pwrite(progress, b"%20d" % done, 0)
+os.pwrite(progress, digest.hexdigest().encode(), 20)
+"""
+
+
+class PrinterProgress:
+    def __init__(self, path):
+        self.path = path
+
+    def bytes(self):
+        try:
+            return int(self.path.read_bytes()[:20] or 0)
+        except FileNotFoundError:
+            return 0
+
+    def stalls(self, still=0.7, timeout=20):
+        """Bytes written when nothing more was written for a while."""
+        end = time.monotonic() + timeout
+        last, since = self.bytes(), time.monotonic()
+        while time.monotonic() - since < still or last == 0:
+            assert time.monotonic() < end, "the process was not held back"
+            time.sleep(0.02)
+            if (now := self.bytes()) != last:
+                last, since = now, time.monotonic()
+        return last
+
+    def digest(self):
+        return self.path.read_bytes()[20:].decode()
