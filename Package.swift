@@ -48,12 +48,16 @@ let package = Package(
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CProtos", dependencies: ["CProtobufC"]),
+        .target(name: "CGRPCTesting", dependencies: ["CProtobufC"]),
+        .target(name: "CTestProtos", dependencies: ["CProtobufC"], path: "Tests/CTestProtos"),
 
         // Messages: the runtime over protobuf-c, and one generated module for each package.
         swiftTarget("Protobuf", ["CProtobufC"]),
         swiftTarget("ProcgateV1", ["Protobuf", "CProtos"]),
         swiftTarget("ProcgateInternal", ["Protobuf", "ProcgateV1", "CProtos"]),
         swiftTarget("GRPCProtos", ["Protobuf", "CProtos"]),
+        // The services of gRPC's interoperability tests; in no product.
+        swiftTarget("GRPCTesting", ["Protobuf", "CGRPCTesting"]),
 
         // The supervisor's side: no HTTP, no NIO.
         swiftTarget("LinuxIO", ["CLinux"]),
@@ -73,6 +77,7 @@ let package = Package(
             [
                 "HTTP2", "Protobuf", "CZlib",
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOTLS", package: "swift-nio"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "DequeModule", package: "swift-collections"),
             ] + nio),
@@ -103,7 +108,12 @@ let package = Package(
             ] + nio,
             swiftSettings: swift),
 
-        swiftTests("ProtobufTests", ["Protobuf", "ProcgateV1", "ProcgateInternal", "GRPCProtos"]),
+        swiftTests(
+            "ProtobufTests",
+            [
+                "Protobuf", "ProcgateV1", "ProcgateInternal", "GRPCProtos", "GRPCTesting",
+                "CTestProtos",
+            ]),
         swiftTests("OutputLogTests", ["OutputLog"]),
         swiftTests("SupervisionTests", ["Supervision", "LinuxIO", "OutputLog", "ProcgateV1"]),
         swiftTests("HTTP2Tests", ["HTTP2"] + nio),

@@ -1,0 +1,51 @@
+// The reasons that the contract names in its comments: what a client decides by. Knows neither how
+// a status is sent nor who refuses.
+
+/// Why a call was refused: the `reason` of the google.rpc.ErrorInfo in its status, whose domain is
+/// "procgate". Each has one gRPC code.
+public enum ErrorReason: String, CaseIterable, Hashable, Sendable {
+    // Of the contract.
+    case commandRequired = "COMMAND_REQUIRED"
+    case argumentsTooLong = "ARGUMENTS_TOO_LONG"
+    case cwdInvalid = "CWD_INVALID"
+    case envInvalid = "ENV_INVALID"
+    case userUnknown = "USER_UNKNOWN"
+    case terminalInvalid = "TERMINAL_INVALID"
+    case runAsDenied = "RUN_AS_DENIED"
+    case tooManyProcesses = "TOO_MANY_PROCESSES"
+    case requestKeyReused = "REQUEST_KEY_REUSED"
+    case processNotFound = "PROCESS_NOT_FOUND"
+    case cursorInvalid = "CURSOR_INVALID"
+    case limitInvalid = "LIMIT_INVALID"
+    case replayWindowExpired = "REPLAY_WINDOW_EXPIRED"
+    case stdinClosed = "STDIN_CLOSED"
+    case processNotRunning = "PROCESS_NOT_RUNNING"
+    case stdinGap = "STDIN_GAP"
+    case noTerminal = "NO_TERMINAL"
+    case signalInvalid = "SIGNAL_INVALID"
+    case waitTimedOut = "WAIT_TIMED_OUT"
+    case processRunning = "PROCESS_RUNNING"
+
+    // Of the gateway, for any method.
+    case tokenInvalid = "TOKEN_INVALID"
+    case supervisorUnavailable = "SUPERVISOR_UNAVAILABLE"
+
+    /// The number of the gRPC code that goes with it.
+    public var code: Int {
+        switch self {
+        case .commandRequired, .argumentsTooLong, .cwdInvalid, .envInvalid, .userUnknown,
+            .terminalInvalid, .cursorInvalid, .limitInvalid, .signalInvalid:
+            3  // INVALID_ARGUMENT
+        case .waitTimedOut: 4  // DEADLINE_EXCEEDED
+        case .processNotFound: 5  // NOT_FOUND
+        case .requestKeyReused: 6  // ALREADY_EXISTS
+        case .runAsDenied: 7  // PERMISSION_DENIED
+        case .tooManyProcesses: 8  // RESOURCE_EXHAUSTED
+        case .stdinClosed, .processNotRunning, .noTerminal, .processRunning:
+            9  // FAILED_PRECONDITION
+        case .replayWindowExpired, .stdinGap: 11  // OUT_OF_RANGE
+        case .supervisorUnavailable: 14  // UNAVAILABLE
+        case .tokenInvalid: 16  // UNAUTHENTICATED
+        }
+    }
+}
