@@ -165,7 +165,9 @@ class Gateway:
 
     def start(self, *more, listeners=1):
         self.launch(*more)
+        return self.await_listeners(listeners)
 
+    def await_listeners(self, listeners=1):
         def listening():
             found = LISTENING.findall(self.log())
             if len(found) < listeners and self.process.poll() is not None:

@@ -14,7 +14,7 @@ def test_every_reason_of_the_contract_has_a_test():
     codes = {"INVALID_ARGUMENT", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "ALREADY_EXISTS"}
     codes |= {"NOT_FOUND", "OUT_OF_RANGE", "FAILED_PRECONDITION", "DEADLINE_EXCEEDED"}
     reasons = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", service)) - codes
-    assert len(reasons) == 21
+    assert len(reasons) == 20
     tests = [path for path in HERE.parent.glob("test_*.py") if path != HERE]
     asked = set(re.findall(r'"([A-Z_]+)"', "".join(path.read_text() for path in tests)))
     assert reasons <= asked, f"no test asks for {reasons - asked}"

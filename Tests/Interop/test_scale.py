@@ -1,0 +1,236 @@
+"""Many, and much: nothing leaks, nothing grows, nothing is mixed up."""
+
+import hashlib
+import os
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from contract import MiB, begin, collect, follow, info, listing, run, start, stop, wait, write
+from gateway import descriptors, eventually, gateway, resident, zombies
+from wire import SERVICE, Connection
+
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(170)]
+SOAK = bool(os.environ.get("PROCGATE_SOAK"))
+AS_ROOT = os.getuid() == 0
+
+
+class Footprint:
+    """Descriptors and resident bytes of both processes."""
+
+    def __init__(self, g):
+        self.pids = (g.pid, g.supervisor)
+        self.descriptors = [descriptors(pid) for pid in self.pids]
+        self.resident = [resident(pid) for pid in self.pids]
+
+    def __repr__(self):
+        return f"{self.descriptors} descriptors, {[size >> 10 for size in self.resident]} KiB"
+
+
+class Peak:
+    """The most that both processes were resident together while inside, sampled."""
+
+    def __init__(self, g):
+        self.pids = (g.pid, g.supervisor)
+        self.over = threading.Event()
+        self.bytes = 0
+
+    def sample(self):
+        while not self.over.wait(0.02):
+            self.bytes = max(self.bytes, sum(map(resident, self.pids)))
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.sample)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def forgotten(g):
+    eventually(lambda: not listing(g.stub).processes, 20, "all processes to be forgotten")
+    eventually(lambda: not zombies(g.supervisor), 10, "the reaping of all")
+
+
+def test_a_thousand_execs_a_hundred_at_a_time_as_two_users_leak_nothing():
+    users = ["daemon", "nobody"] if AS_ROOT else [""]
+    with gateway("--retain-time", "1s") as g, ThreadPoolExecutor(100) as pool:
+        stub = g.stub
+
+        def one(i):
+            ran = run(stub, f"echo {i} $(id -un)", run_as=users[i % len(users)], cwd="/")
+            assert ran.stdout.decode() == f"{i} {users[i % len(users)]}\n", ran.stderr
+            assert ran.process.exit_code == 0
+
+        def thousand():
+            list(pool.map(one, range(1000)))
+            forgotten(g)
+            return Footprint(g)
+
+        thousand()
+        prints = [thousand() for _ in range(10 if SOAK else 3)]
+        first, last = prints[0], prints[-1]
+        for before, after in zip(first.descriptors, last.descriptors):
+            assert after <= before + 2, prints
+        for before, after in zip(first.resident, last.resident):
+            assert after <= before + 3 * MiB, prints
+        assert not zombies(g.pid) and not zombies(g.supervisor)
+
+
+def test_calls_of_every_kind_leak_nothing():
+    with gateway("--retain-time", "1s") as g:
+
+        def round():
+            for i in range(60):
+                stub = g.connect() if i % 20 == 0 else stub  # noqa: F821
+                events = begin(stub, "cat /dev/zero")
+                next(events)
+                events.cancel()
+                id = start(stub, "cat").id
+                follower = follow(stub, id)
+                write(stub, id, b"x" * 1000)
+                next(follower)
+                follower.cancel()
+                stub.Wait.future(wait_request(id)).cancel()
+                write(stub, id, eof=True)
+                wait(stub, id)
+                stop(stub, start(stub, "sleep 1000").id, grace_ms=0)
+                for bad in ("", "no-such-command-at-all"):
+                    try:
+                        run(stub, bad)
+                    except Exception:
+                        pass
+            g.close_channels()
+            forgotten(g)
+            g.close_channels()
+            time.sleep(0.2)  # connections close by themselves
+            return Footprint(g)
+
+        round()
+        prints = [round() for _ in range(4)]
+        for before, after in zip(prints[0].descriptors, prints[-1].descriptors):
+            assert after <= before + 2, prints
+        for before, after in zip(prints[0].resident, prints[-1].resident):
+            assert after <= before + 3 * MiB, prints
+
+
+def wait_request(id):
+    from contract import pb
+
+    return pb.WaitRequest(process_id=id)
+
+
+def test_a_large_random_stream_to_a_pausing_reader_is_right_and_memory_bounded():
+    size = (5 << 30) if SOAK else (512 << 20)
+    source = (
+        "openssl enc -aes-128-ctr -pass pass:procgate -nosalt -pbkdf2 </dev/zero 2>/dev/null"
+        f" | head -c {size}"
+    )
+    expected = subprocess.Popen(["sh", "-c", source + " | sha256sum"], stdout=subprocess.PIPE)
+    with gateway() as g:
+        run(g.stub, "true")
+        idle = sum(Footprint(g).resident)
+        digest, count, seq, pauses = hashlib.sha256(), 0, 0, 0
+        with Peak(g) as peak:
+            for event in begin(g.stub, source, timeout=None):
+                if event.WhichOneof("event") != "output":
+                    continue
+                seq += 1
+                assert event.output.seq == seq
+                digest.update(event.output.data)
+                count += len(event.output.data)
+                if count // (64 * MiB) > pauses:
+                    pauses += 1
+                    time.sleep(0.1)  # the reader's pause is what is tested
+        assert count == size
+        with expected:
+            assert digest.hexdigest() == expected.stdout.read().split()[0].decode()
+        assert peak.bytes - idle < 64 * MiB, f"{(peak.bytes - idle) >> 20} MiB beyond idle"
+
+
+def test_a_follower_that_never_reads_leaves_twenty_others_their_pace_and_memory_bounded():
+    with gateway() as g:
+        run(g.stub, "true")
+        idle = sum(Footprint(g).resident)
+        id = start(g.stub, "read x; seq 1 2000000").id
+        never, stubs = follow(g.connect(), id), [g.connect() for _ in range(4)]
+        sizes, refusals = [0] * 20, []
+
+        def read(i):
+            try:
+                for event in follow(stubs[i % 4], id, allow_gaps=True):
+                    sizes[i] += len(event.output.data)
+                    refusals.extend([i] * (event.WhichOneof("event") == "gap"))
+            except Exception as error:
+                refusals.append(error)
+
+        threads = [threading.Thread(target=read, args=(i,)) for i in range(20)]
+        with Peak(g) as peak:
+            for thread in threads:
+                thread.start()
+            write(g.stub, id, b"\n")
+            assert wait(g.stub, id, max_output_bytes=1).process.exit_code == 0
+            for thread in threads:
+                thread.join()
+        assert not [each for each in refusals if not isinstance(each, int)], refusals
+        assert all(size > 0 for size in sizes)
+        assert peak.bytes - idle < 64 * MiB
+        never.cancel()
+
+
+@pytest.mark.issue3
+def test_a_thousand_calls_at_once_on_one_connection():
+    with gateway() as g:
+        id = start(g.stub, "read x; echo out").id
+        with Connection(g.address, g.token) as connection:
+            body = stream_body(id)
+            ids = [connection.request(SERVICE + "StreamOutput", body) for _ in range(1000)]
+            write(g.stub, id, b"\n")
+            for each in ids:
+                response = connection.response(each, 30)
+                assert response.status == 0 and b"out\n" in response.data
+
+
+@pytest.mark.issue3
+def test_a_thousand_connections_with_one_call_each():
+    with gateway("--max-connections", "1100") as g:
+        id = start(g.stub, "read x; echo out").id
+        connections = [Connection(g.address, g.token) for _ in range(1000)]
+        ids = [connection.request(SERVICE + "StreamOutput", stream_body(id)) for connection in connections]
+        write(g.stub, id, b"\n")
+        for connection, each in zip(connections, ids):
+            response = connection.response(each, 30)
+            assert response.status == 0 and b"out\n" in response.data
+            connection.close()
+
+
+def stream_body(id):
+    from contract import pb
+    from wire import message
+
+    return message(pb.StreamOutputRequest(process_id=id).SerializeToString())
+
+
+def test_fifty_megabytes_of_single_lines_arrive_in_order():
+    with gateway() as g:
+        count = 400_000
+        ran = collect(begin(g.stub, f"seq 1 {count} | while read i; do echo line $i; done"))
+        assert ran.lines == [f"line {i}" for i in range(1, count + 1)]
+        assert ran.seqs == list(range(1, len(ran.seqs) + 1))
+
+
+def test_a_hundred_streams_at_once_are_each_whole():
+    with gateway() as g, ThreadPoolExecutor(100) as pool:
+        stubs = [g.connect() for _ in range(5)]
+        expected = "".join(f"{i}\n" for i in range(1, 50001)).encode()
+
+        def one(i):
+            return run(stubs[i % 5], "seq 1 50000").stdout == expected
+
+        assert all(pool.map(one, range(100)))
+        assert info(g.stub).version

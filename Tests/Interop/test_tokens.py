@@ -1,0 +1,274 @@
+"""Who may call: tokens, the token file, unix sockets, and addresses that are refused."""
+
+import os
+import pwd
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from contract import Code, Stub, info, pb, refused, run
+from gateway import eventually, gateway
+from wire import request_bytes, statuses
+
+
+def refused_to_serve(*options, **settings):
+    """The exit status and the one line that says why."""
+    with gateway(*options, start=False, **settings) as g:
+        g.launch()
+        code = g.wait(10)
+        assert code != 0
+        lines = g.log().strip().splitlines()
+        assert len(lines) == 1, f"not one line:\n{g.log()}"
+        assert g.find_supervisor() is None
+        return code, lines[0]
+
+
+def call_with(g, *authorization):
+    metadata = [("authorization", value) for value in authorization]
+    return info(Stub(g.channel(), metadata))
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    with gateway() as g:
+        yield g
+
+
+def test_the_right_token_is_let_in(guarded):
+    assert call_with(guarded, f"Bearer {guarded.token}").version
+
+
+def test_a_call_without_a_token_is_unauthenticated(guarded):
+    with refused(Code.UNAUTHENTICATED):
+        call_with(guarded)
+
+
+def test_a_wrong_token_is_unauthenticated(guarded):
+    token = guarded.token
+    wrong = (token[:-1], token + "x", token.swapcase(), "", " ", token[1:], "x" * 5000)
+    for value in [f"Bearer {each}" for each in wrong] + [f"Basic {token}", "Bearer", f"Bearer{token}"]:
+        with refused(Code.UNAUTHENTICATED):
+            call_with(guarded, value)
+
+
+def test_every_method_asks_for_the_token(guarded):
+    stub = Stub(guarded.channel())
+    process = pb.ProcessSpec(command="touch /tmp/procgate-unauthenticated")
+    for call in (
+        lambda: list(stub.Exec(pb.ExecRequest(process=process))),
+        lambda: stub.StartProcess(pb.StartProcessRequest(process=process)),
+        lambda: stub.GetProcess(pb.GetProcessRequest()),
+        lambda: stub.ListProcesses(pb.ListProcessesRequest()),
+        lambda: list(stub.StreamOutput(pb.StreamOutputRequest())),
+        lambda: stub.WriteStdin(pb.WriteStdinRequest()),
+        lambda: stub.Signal(pb.SignalRequest()),
+        lambda: stub.StopProcess(pb.StopProcessRequest()),
+        lambda: stub.Wait(pb.WaitRequest()),
+        lambda: stub.DeleteProcess(pb.DeleteProcessRequest()),
+        lambda: stub.GetGateway(pb.GetGatewayRequest()),
+    ):
+        with refused(Code.UNAUTHENTICATED):
+            call()
+    assert not os.path.exists("/tmp/procgate-unauthenticated")
+
+
+def test_both_kinds_of_lines_name_a_token(tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("plain-token-0123456789\nalice alices-token-0123456789\n")
+    tokens.chmod(0o600)
+    with gateway("--token-file", tokens) as g:
+        for token in ("plain-token-0123456789", "alices-token-0123456789"):
+            assert call_with(g, f"Bearer {token}").version
+        for token in ("alice", "alice alices-token-0123456789"):
+            with refused(Code.UNAUTHENTICATED):
+                call_with(g, f"Bearer {token}")
+
+
+def test_an_empty_token_file_lets_nobody_in_or_is_refused(tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("\n\n")
+    tokens.chmod(0o600)
+    with gateway("--token-file", tokens, start=False) as g:
+        g.launch()
+        eventually(lambda: g.process.poll() is not None or "listening on" in g.log())
+        if g.process.poll() is None:
+            g.await_listeners()
+            with refused(Code.UNAUTHENTICATED):
+                call_with(g, "Bearer ")
+        else:
+            assert g.process.returncode != 0
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o606])
+def test_a_token_file_that_others_can_read_is_refused(mode, tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("a-token-that-others-know\n")
+    tokens.chmod(mode)
+    _, line = refused_to_serve("--token-file", tokens)
+    assert str(tokens) in line
+    assert "a-token-that-others-know" not in line
+
+
+def test_a_token_file_that_is_not_there_is_refused(tmp_path):
+    _, line = refused_to_serve("--token-file", tmp_path / "none")
+    assert str(tmp_path / "none") in line
+
+
+def test_a_token_is_made_once_with_mode_0600():
+    with gateway(token="") as g:
+        path = g.home / "procgate" / "token"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        made = path.read_text()
+        token = made.split()[-1]
+        assert len(token) >= 20
+        assert call_with(g, f"Bearer {token}").version
+        with refused(Code.UNAUTHENTICATED):
+            call_with(g)
+        g.close_channels()
+        g.stop()
+        g.start()
+        assert path.read_text() == made
+        assert call_with(g, f"Bearer {token}").version
+
+
+def test_two_gateways_make_different_tokens():
+    with gateway(token="") as one, gateway(token="") as other:
+        tokens = {(g.home / "procgate" / "token").read_text() for g in (one, other)}
+        assert len(tokens) == 2
+
+
+def test_without_a_token_anybody_on_loopback_may_call():
+    with gateway("--no-token") as g:
+        assert call_with(g).version
+        assert call_with(g, "Bearer whatever").version
+        assert run(Stub(g.channel()), "echo x").stdout == b"x\n"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
+@pytest.mark.parametrize("token", [[], ["--no-token"]])
+def test_a_public_address_without_tls_is_refused(address, token):
+    _, line = refused_to_serve("--listen", address, *token)
+    assert "tls" in line.lower()
+
+
+def test_one_public_address_among_others_is_refused():
+    refused_to_serve("--listen", "127.0.0.1:0", "--listen", "0.0.0.0:0")
+
+
+def test_every_loopback_address_may_be_listened_on():
+    options = [word for host in ("127.0.0.1", "127.0.0.2", "[::1]") for word in ("--listen", f"{host}:0")]
+    with gateway(*options, "--no-token", listeners=3) as g:
+        assert len(set(g.targets)) == 3
+        for target in g.targets:
+            assert info(Stub(g.channel(target=target))).version
+
+
+def test_localhost_by_name_is_loopback():
+    with gateway("--listen", "localhost:0", "--no-token", listeners=1) as g:
+        assert info(Stub(g.channel(target=g.address))).version
+
+
+# Unix sockets
+
+
+@pytest.fixture
+def socket_path():
+    with tempfile.TemporaryDirectory(prefix="pg-") as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory) / "gateway.sock"
+
+
+def test_a_unix_socket_trusts_root_without_a_token(socket_path):
+    with gateway("--listen", f"unix:{socket_path}") as g:
+        mode = socket_path.stat().st_mode
+        assert stat.S_ISSOCK(mode)
+        assert stat.S_IMODE(mode) == 0o660
+        stub = Stub(g.channel(target=f"unix:{socket_path}"))
+        assert run(stub, "echo over unix").stdout == b"over unix\n"
+
+
+def test_a_unix_socket_and_a_port_are_listened_on_together(socket_path):
+    options = ("--listen", f"unix:{socket_path}", "--listen", "127.0.0.1:0")
+    with gateway(*options, listeners=2) as g:
+        tcp = next(target for target in g.targets if not target.startswith("unix"))
+        assert info(Stub(g.channel(target=f"unix:{socket_path}"))).version
+        with refused(Code.UNAUTHENTICATED):
+            info(Stub(g.channel(target=tcp)))
+        assert info(Stub(g.channel(target=tcp), g.metadata)).version
+
+
+def test_a_unix_socket_of_another_users_gateway_trusts_that_user_and_root(socket_path):
+    nobody = pwd.getpwnam("nobody")
+    os.chown(socket_path.parent, nobody.pw_uid, nobody.pw_gid)
+    with gateway("--listen", f"unix:{socket_path}", user="nobody") as g:
+        assert info(Stub(g.channel(target=f"unix:{socket_path}"))).version
+
+
+def test_a_unix_socket_does_not_trust_others(socket_path):
+    """One who gets past the socket's mode is still asked who it is."""
+    with gateway("--listen", f"unix:{socket_path}"):
+        socket_path.chmod(0o666)
+        program = (
+            "import socket, sys\n"
+            "s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1])\n"
+            "s.sendall(bytes.fromhex(sys.argv[2]))\n"
+            "data = b''\n"
+            "try:\n"
+            "    while b'grpc-status' not in data and len(data) < 100000:\n"
+            "        more = s.recv(65536)\n"
+            "        if not more: break\n"
+            "        data += more\n"
+            "except OSError: pass\n"
+            "sys.stdout.buffer.write(data)\n"
+        )
+        asked = request_bytes("/procgate.v1.ProcessService/GetGateway", b"\0\0\0\0\0")
+        python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+        done = subprocess.run(
+            [python, "-c", program, str(socket_path), asked.hex()],
+            capture_output=True,
+            user="nobody",
+            group=65534,
+            extra_groups=[],
+            cwd="/",
+        )
+        if done.returncode:
+            pytest.skip("no Python that another user can run")
+        assert statuses(done.stdout) in ([], ["16"]), "an answer to a stranger"
+
+
+def test_a_stale_unix_socket_is_replaced(socket_path):
+    with gateway("--listen", f"unix:{socket_path}") as g:
+        g.kill()
+        assert socket_path.exists()
+        g.start()
+        assert info(Stub(g.channel(target=f"unix:{socket_path}"))).version
+
+
+def test_a_unix_socket_is_removed_at_the_end(socket_path):
+    with gateway("--listen", f"unix:{socket_path}") as g:
+        g.stop()
+    assert not socket_path.exists()
+
+
+def test_a_file_that_is_no_socket_is_not_replaced(socket_path):
+    socket_path.write_text("precious")
+    refused_to_serve("--listen", f"unix:{socket_path}")
+    assert socket_path.read_text() == "precious"
+
+
+def test_a_port_that_is_taken_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, line = refused_to_serve("--listen", f"127.0.0.1:{port}")
+        assert str(port) in line
+        assert code == 1
+
+
+def test_the_state_directory_is_closed_to_others():
+    with gateway() as g:
+        assert stat.S_IMODE(g.state.stat().st_mode) == 0o700
