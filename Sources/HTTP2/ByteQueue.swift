@@ -16,18 +16,32 @@ struct ByteQueue {
     private(set) var count = 0
 
     mutating func append(copying bytes: UnsafeRawBufferPointer, from pool: HTTP2Session) {
-        guard bytes.count > 0 else { return }
+        append(count: bytes.count, from: pool) { $0.copyMemory(from: bytes) }
+    }
+
+    mutating func append(
+        count added: Int, from pool: HTTP2Session, _ fill: (UnsafeMutableRawBufferPointer) -> Void
+    ) {
+        guard added > 0 else { return }
+        func write(_ buffer: inout ByteBuffer) {
+            buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: added) { room in
+                fill(UnsafeMutableRawBufferPointer(rebasing: room[0..<added]))
+                return added
+            }
+        }
         if count == 0 {
             if first.capacity == 0 { first = pool.takeBuffer() } else { first.clear() }
-            first.writeBytes(bytes)
+            write(&first)
         } else if rest.isEmpty, first.readableBytes < Self.mergedBytes {
-            first.writeBytes(bytes)
+            write(&first)
         } else if let last = rest.indices.last, rest[last].readableBytes < Self.mergedBytes {
-            rest[last].writeBytes(bytes)
+            write(&rest[last])
         } else {
-            rest.append(ByteBuffer(bytes: bytes))
+            var own = ByteBufferAllocator().buffer(capacity: added)
+            write(&own)
+            rest.append(own)
         }
-        count += bytes.count
+        count += added
     }
 
     mutating func append(_ buffer: ByteBuffer, from pool: HTTP2Session) {

@@ -41,6 +41,8 @@ public final class HTTP2Handler: ChannelInboundHandler {
     /// Bytes read from the socket so far, to see whether the peer is alive.
     public private(set) var bytesReceived: UInt64 = 0
     public private(set) var bytesSent: UInt64 = 0
+    /// When the socket was last read from.
+    public private(set) var lastRead = NIODeadline.now()
 
     /// How long a connection may stay half-closed after a termination.
     private static let lingerTime = TimeAmount.seconds(1)
@@ -93,7 +95,8 @@ public final class HTTP2Handler: ChannelInboundHandler {
         guard !isClosing, failure == nil else { return }
         isReading = true
         bytesReceived += UInt64(buffer.readableBytes)
-        let now = NIODeadline.now().uptimeNanoseconds
+        lastRead = NIODeadline.now()
+        let now = lastRead.uptimeNanoseconds
         buffer.withUnsafeReadableBytes { bytes in
             do throws(HTTP2Error) {
                 try session.receive(bytes, now: now)

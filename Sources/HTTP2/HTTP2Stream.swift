@@ -44,8 +44,28 @@ public final class HTTP2Stream {
         self.session = session
     }
 
+    /// Bytes of DATA sent so far.
+    public private(set) var sentBytes = 0
+
     /// Bytes queued by ``enqueue(_:)`` that have not been sent.
     public var queuedBytes: Int { queue.count }
+
+    /// Answers a request: the fields now, the body from the queue or an attached source.
+    public func respond(_ headers: HeaderList) {
+        session?.respond(self, headers)
+    }
+
+    /// Answers a request with fields alone.
+    public func respondOnly(_ headers: HeaderList) {
+        session?.respondOnly(self, headers)
+    }
+
+    /// Drops what is queued or attached and has not been sent. Before an end that cannot wait.
+    public func discardQueue() {
+        guard let session else { return }
+        queue.recycle(to: session)
+        source = nil
+    }
 
     /// Queues a copy of `bytes`. Nothing happens on a closed stream.
     public func enqueue(copying bytes: UnsafeRawBufferPointer) {
@@ -54,16 +74,10 @@ public final class HTTP2Stream {
         session.wake(self)
     }
 
-    /// Queues `prefix` (little endian, its lowest `prefixCount` bytes) and a copy of `bytes`.
-    public func enqueue(
-        prefix: UInt64, prefixCount: Int, copying bytes: UnsafeRawBufferPointer
-    ) {
+    /// Queues `count` bytes that `fill` writes; it must write all of them.
+    public func enqueue(count: Int, _ fill: (UnsafeMutableRawBufferPointer) -> Void) {
         guard let session, !isEnded else { return }
-        withUnsafeBytes(of: prefix.littleEndian) {
-            queue.append(
-                copying: UnsafeRawBufferPointer(rebasing: $0[0..<prefixCount]), from: session)
-        }
-        queue.append(copying: bytes, from: session)
+        queue.append(count: count, from: session, fill)
         session.wake(self)
     }
 
@@ -138,6 +152,7 @@ public final class HTTP2Stream {
 
     /// Copies what `nextBody` announced.
     func copyBody(into destination: UnsafeMutableRawBufferPointer) {
+        sentBytes += destination.count
         guard sourceAnnounced else {
             queue.pop(into: destination)
             if wantsDrained, queue.count < Self.lowWaterBytes {

@@ -1,0 +1,382 @@
+// One call as its handler sees it: messages in, messages out, and how it ends.
+// Knows no process; of the transport it knows its stream.
+
+public import HTTP2
+public import NIOCore
+public import Protobuf
+
+/// A call being served. Used by its handler, on `eventLoop` alone.
+///
+/// `@unchecked Sendable`: confined to `eventLoop`. A handler's task runs there; what it starts
+/// elsewhere must come back before it uses the call.
+public final class ServerCall: @unchecked Sendable {
+    /// When the call must be over.
+    public let deadline: NIODeadline?
+    /// Sent after the last message, with whatever status.
+    public var trailers = Metadata()
+    /// Whom the interceptor found the caller to be.
+    public var principal: String?
+    /// Left for the log by the handler: see ``CallSummary/note``.
+    public var note: String?
+    /// Set before the handler's task is cancelled.
+    public private(set) var cancellation: CancellationCause?
+    /// How messages are compressed from now on; by default as the caller asked with
+    /// `procgate-compress`. To be changed before the first message; a caller that does not
+    /// accept gzip gets none.
+    public var compression: CompressionAlgorithm
+
+    let stream: HTTP2Stream
+    let head: RequestHead
+    let method: ServerMethod?
+    let startedAt: NIODeadline
+    var deadlineIndex = -1
+    private let connection: ServerConnection
+    private var task: Task<Void, Never>?
+    private var reader: MessageReader
+    private var isHeadSent = false
+    private var isFinished = false
+    private var isRunning = false
+    private var requestEnded = false
+    private var announcedCompression = CompressionAlgorithm.identity
+    private var failure: GRPCStatus?
+    private var cancellationHandlers: [(CancellationCause) -> Void] = []
+    private var receiver: UnsafeContinuation<Void, Never>?
+    private var sender: UnsafeContinuation<Void, Never>?
+    private var streamer: UnsafeContinuation<Void, Never>?
+    private var messagesIn = 0
+    private var messagesOut = 0
+
+    init(
+        stream: HTTP2Stream, head: RequestHead, method: ServerMethod?,
+        connection: ServerConnection, startedAt: NIODeadline, deadline: NIODeadline?
+    ) {
+        self.stream = stream
+        self.head = head
+        self.method = method
+        self.connection = connection
+        self.startedAt = startedAt
+        self.deadline = deadline
+        compression = head.wantsGzip && head.acceptsGzip ? .gzip : .identity
+        reader = MessageReader(limitBytes: connection.services.configuration.limits.messageBytes)
+    }
+
+    /// As in `:path`: "/procgate.v1.ProcessService/Exec".
+    public var path: String { head.path }
+    /// The caller's metadata, without the protocol's own fields.
+    public var metadata: Metadata { head.metadata }
+    public var peer: PeerIdentity { connection.peer }
+    public var eventLoop: any EventLoop { connection.services.eventLoop }
+    /// Whether the caller can read compressed messages.
+    public var acceptsGzip: Bool { head.acceptsGzip }
+
+    /// Calls `handler` when the call is cancelled, before its task is; at once where it already is.
+    public func onCancellation(_ handler: @escaping (CancellationCause) -> Void) {
+        if let cancellation {
+            handler(cancellation)
+        } else if !isFinished {
+            cancellationHandlers.append(handler)
+        }
+    }
+
+    // MARK: Receiving
+
+    /// The next message, decompressed; nil: the caller has half-closed.
+    /// Room in the caller's window is given back as messages are taken.
+    public func nextMessage() async throws(GRPCStatus) -> ByteBuffer? {
+        while true {
+            if let failure { throw failure }
+            switch try take() {
+            case .message(let message): return message
+            case .end: return nil
+            case .wait: await waitToReceive()
+            }
+            if Task.isCancelled, failure == nil { throw GRPCStatus(.cancelled, "the task ended") }
+        }
+    }
+
+    /// The next message; nil: the caller has half-closed.
+    public func next<M: ProtobufMessage>(_ type: M.Type) async throws(GRPCStatus) -> M? {
+        guard let bytes = try await nextMessage() else { return nil }
+        return try Self.decode(bytes)
+    }
+
+    /// The only message of a unary or server-streaming call.
+    public func request<M: ProtobufMessage>(_ type: M.Type) async throws(GRPCStatus) -> M {
+        guard let bytes = try await nextMessage() else {
+            throw GRPCStatus(.unimplemented, "the method takes one message, none came")
+        }
+        guard try await nextMessage() == nil else {
+            throw GRPCStatus(.unimplemented, "the method takes one message, more came")
+        }
+        return try Self.decode(bytes)
+    }
+
+    static func decode<M: ProtobufMessage>(_ bytes: ByteBuffer) throws(GRPCStatus) -> M {
+        do throws(ProtobufError) {
+            return try bytes.withUnsafeReadableBytes { raw throws(ProtobufError) in
+                try M(decoding: raw, memoryLimit: ProtobufLimits.memoryBytes)
+            }
+        } catch {
+            throw GRPCStatus(.internal, "a message is not a \(M.fullName): \(error)")
+        }
+    }
+
+    private enum Taken {
+        case message(ByteBuffer)
+        case end
+        case wait
+    }
+
+    private func take() throws(GRPCStatus) -> Taken {
+        switch try reader.next() {
+        case .message(let message):
+            stream.consume(reader.credit(isWaiting: false))
+            messagesIn += 1
+            guard message.isCompressed else { return .message(message.bytes) }
+            guard head.encoding == .gzip else {
+                throw GRPCStatus(.internal, "a compressed message without grpc-encoding")
+            }
+            return .message(try Gzip.inflate(message.bytes, limitBytes: reader.limitBytes))
+        case .needsMore:
+            if requestEnded {
+                guard reader.isEmpty else {
+                    throw GRPCStatus(.internal, "the request ends within a message")
+                }
+                return .end
+            }
+            stream.consume(reader.credit(isWaiting: true))
+            return .wait
+        }
+    }
+
+    private func waitToReceive() async {
+        precondition(receiver == nil, "two tasks receive from one call")
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { receiver = $0 }
+        } onCancel: {
+            eventLoop.execute { self.wakeReceiver() }
+        }
+    }
+
+    private func wakeReceiver() {
+        guard let waiting = receiver else { return }
+        receiver = nil
+        waiting.resume()
+    }
+
+    // MARK: Sending
+
+    /// Sends the head of the answer now, with this metadata. Ignored once the head was sent.
+    public func sendInitialMetadata(_ metadata: Metadata) {
+        guard !isHeadSent, !isFinished else { return }
+        isHeadSent = true
+        announcedCompression = head.acceptsGzip ? compression : .identity
+        stream.respond(
+            StatusFields.responseHead(compression: announcedCompression, metadata: metadata))
+    }
+
+    /// Sends one message; waits first while ``ServerLimits/queuedBytes`` are queued.
+    /// - Parameter compress: false sends it as it is in a compressed call.
+    public func send<M: ProtobufMessage>(
+        _ message: M, compress: Bool = true
+    ) async throws(GRPCStatus) {
+        try await waitForRoom()
+        if announcedCompression == .gzip, compress {
+            let packed = message.withEncoded { Gzip.deflate($0) }
+            enqueue(packed, isCompressed: true)
+            return
+        }
+        messagesOut += 1
+        message.withEncoder { encoder in
+            let count = encoder.byteCount
+            stream.enqueue(count: 5 + count) { room in
+                Self.writePrefix(room, count, isCompressed: false)
+                encoder.write(into: UnsafeMutableRawBufferPointer(rebasing: room[5...]))
+            }
+        }
+    }
+
+    /// Sends one message that is encoded already, without its prefix.
+    public func send(encoded: ByteBuffer, compress: Bool = true) async throws(GRPCStatus) {
+        try await waitForRoom()
+        if announcedCompression == .gzip, compress {
+            enqueue(encoded.withUnsafeReadableBytes { Gzip.deflate($0) }, isCompressed: true)
+        } else {
+            enqueue(encoded, isCompressed: false)
+        }
+    }
+
+    private func enqueue(_ message: ByteBuffer, isCompressed: Bool) {
+        messagesOut += 1
+        stream.enqueue(count: 5) {
+            Self.writePrefix($0, message.readableBytes, isCompressed: isCompressed)
+        }
+        stream.enqueue(message)
+    }
+
+    static func writePrefix(
+        _ room: UnsafeMutableRawBufferPointer, _ count: Int, isCompressed: Bool
+    ) {
+        room.storeBytes(of: isCompressed ? 1 : 0, as: UInt8.self)
+        room.storeBytes(of: UInt32(count).bigEndian, toByteOffset: 1, as: UInt32.self)
+    }
+
+    private func waitForRoom() async throws(GRPCStatus) {
+        if let failure { throw failure }
+        if isFinished { throw GRPCStatus(.internal, "the call is over") }
+        if !isHeadSent { sendInitialMetadata(Metadata()) }
+        while stream.queuedBytes >= connection.services.configuration.limits.queuedBytes {
+            precondition(sender == nil, "two tasks send to one call")
+            stream.wantsDrained = true
+            await withTaskCancellationHandler {
+                await withUnsafeContinuation { sender = $0 }
+            } onCancel: {
+                eventLoop.execute { self.wakeSender() }
+            }
+            if let failure { throw failure }
+            if Task.isCancelled { throw GRPCStatus(.cancelled, "the task ended") }
+        }
+    }
+
+    func wakeSender() {
+        guard let waiting = sender else { return }
+        sender = nil
+        waiting.resume()
+    }
+
+    /// Hands the answer's body to `source`: wire-ready messages, each with its prefix. Returns
+    /// when it said `.end`; throws CANCELLED when the call is over before.
+    public func stream(_ source: any BodySource) async throws(GRPCStatus) {
+        if let failure { throw failure }
+        if !isHeadSent { sendInitialMetadata(Metadata()) }
+        precondition(streamer == nil, "two sources for one call")
+        stream.attach(source)
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { streamer = $0 }
+        } onCancel: {
+            eventLoop.execute { self.wakeStreamer() }
+        }
+        stream.detachSource()
+        if let failure { throw failure }
+        if Task.isCancelled { throw GRPCStatus(.cancelled, "the task ended") }
+    }
+
+    /// The source given to ``stream(_:)`` has more.
+    public func wake() {
+        stream.wake()
+    }
+
+    func wakeStreamer() {
+        guard let waiting = streamer else { return }
+        streamer = nil
+        waiting.resume()
+    }
+
+    // MARK: Life
+
+    /// Starts the handler, synchronously up to its first suspension.
+    func start() {
+        guard let method, !isFinished, !isRunning else { return }
+        isRunning = true
+        let started = connection.services.executor.start { await self.run(method) }
+        // A handler that is done already needs no cancelling.
+        if isRunning { task = started }
+    }
+
+    private func run(_ method: ServerMethod) async {
+        do {
+            try connection.services.configuration.interceptor?(self)
+            try await method.handler(self)
+            finish(.ok)
+        } catch let status as GRPCStatus {
+            finish(status.code == .ok ? GRPCStatus(.unknown, status.message) : status)
+        } catch is CancellationError {
+            finish(GRPCStatus(.cancelled))
+        } catch {
+            finish(GRPCStatus(.internal, "the handler failed"))
+        }
+        isRunning = false
+        task = nil
+        cancellationHandlers.removeAll()
+    }
+
+    /// Ends the call with `status`. Nothing happens the second time.
+    func finish(_ status: GRPCStatus) {
+        guard !isFinished else { return }
+        isFinished = true
+        if deadlineIndex >= 0 { connection.services.deadlines.remove(self) }
+        if !stream.isClosed {
+            if isHeadSent {
+                stream.end(trailers: StatusFields.trailers(status, metadata: trailers))
+            } else if status.code == .ok {
+                sendHeadForEnd()
+                stream.end(trailers: StatusFields.trailers(status, metadata: trailers))
+            } else {
+                stream.respondOnly(StatusFields.trailersOnly(status, metadata: trailers))
+            }
+        }
+        observe(status)
+    }
+
+    private func sendHeadForEnd() {
+        isHeadSent = true
+        stream.respond(StatusFields.responseHead)
+    }
+
+    private func observe(_ status: GRPCStatus) {
+        guard let observer = connection.services.configuration.observer else { return }
+        observer(
+            CallSummary(
+                path: path, isKnownMethod: method != nil, peer: peer, principal: principal,
+                code: status.code, message: status.message, cancellation: cancellation,
+                duration: .now() - startedAt, messagesIn: messagesIn, messagesOut: messagesOut,
+                bytesIn: reader.totalBytes, bytesOut: stream.sentBytes + stream.queuedBytes,
+                note: note))
+    }
+
+    /// Ends the call because of what happened outside of its handler.
+    func cancel(_ cause: CancellationCause, _ status: GRPCStatus) {
+        guard cancellation == nil, !isFinished || isRunning else { return }
+        cancellation = cause
+        failure = status
+        if !isFinished, !stream.isClosed { stream.discardQueue() }
+        finish(status)
+        let handlers = cancellationHandlers
+        cancellationHandlers = []
+        for handler in handlers { handler(cause) }
+        wakeReceiver()
+        wakeSender()
+        wakeStreamer()
+        task?.cancel()
+    }
+
+    // MARK: From the connection
+
+    var isOver: Bool { isFinished }
+    var isRequestComplete: Bool { requestEnded || isFinished }
+
+    func received(_ bytes: ByteBuffer) {
+        guard !isFinished else {
+            stream.consume(bytes.readableBytes)
+            return
+        }
+        reader.append(bytes)
+        wakeReceiver()
+    }
+
+    /// The end of a read: what is still here must not hold a large buffer.
+    func compact() {
+        reader.compact()
+    }
+
+    func receivedEnd() {
+        requestEnded = true
+        wakeReceiver()
+    }
+}
+
+extension ServerCall: DeadlineHolder {
+    func deadlineReached() {
+        cancel(.deadline, GRPCStatus(.deadlineExceeded, "the deadline passed"))
+    }
+}

@@ -1,0 +1,320 @@
+// One connection of a server: its requests become calls. Knows no socket option and no TLS.
+
+import HTTP2
+import NIOCore
+
+/// What one event loop's connections share. Confined to the loop.
+///
+/// `@unchecked Sendable`: built before the server runs, then used on its loop alone.
+final class LoopServices: @unchecked Sendable {
+    let eventLoop: any EventLoop
+    let router: ServiceRouter
+    let configuration: ServerConfiguration
+    let executor: LoopExecutor
+    let deadlines: DeadlineQueue
+    let output = OutputBuffer()
+    private var connections: [ObjectIdentifier: ServerConnection] = [:]
+    private var ticker: RepeatedTask?
+    private(set) var isDraining = false
+
+    init(_ eventLoop: any EventLoop, router: ServiceRouter, configuration: ServerConfiguration) {
+        self.eventLoop = eventLoop
+        self.router = router
+        self.configuration = configuration
+        executor = LoopExecutor(eventLoop)
+        deadlines = DeadlineQueue(eventLoop)
+    }
+
+    var openConnections: Int { connections.count }
+
+    func add(_ connection: ServerConnection) {
+        connections[ObjectIdentifier(connection)] = connection
+        guard ticker == nil else { return }
+        let interval = Self.tickInterval(configuration.limits)
+        ticker = eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) {
+            [weak self] _ in self?.tick()
+        }
+    }
+
+    func remove(_ connection: ServerConnection) {
+        connections[ObjectIdentifier(connection)] = nil
+        if connections.isEmpty {
+            ticker?.cancel()
+            ticker = nil
+        }
+    }
+
+    /// A quarter of the shortest time that is watched, at most a second.
+    private static func tickInterval(_ limits: ServerLimits) -> TimeAmount {
+        let times = [
+            limits.handshakeTime, limits.requestTime, limits.keepAliveTimeout,
+            limits.idleTime ?? .hours(1), limits.keepAliveInterval ?? .hours(1),
+        ]
+        let shortest = times.map(\.nanoseconds).min() ?? 0
+        return .nanoseconds(min(max(shortest / 4, 5_000_000), 1_000_000_000))
+    }
+
+    private func tick() {
+        let now = NIODeadline.now()
+        for connection in connections.values { connection.tick(now) }
+    }
+
+    func drain() {
+        isDraining = true
+        for connection in connections.values { connection.drain() }
+    }
+
+    func stop() {
+        isDraining = true
+        for connection in connections.values { connection.stop() }
+    }
+}
+
+final class ServerConnection: HTTP2ConnectionDelegate {
+    /// Payloads of PINGs, to tell their answers apart.
+    private enum Ping {
+        static let keepAlive: UInt64 = 0x6b65_6570
+        static let drain: UInt64 = 0x6472_6169
+    }
+
+    let services: LoopServices
+    let peer: PeerIdentity
+    private var handler: HTTP2Handler?
+    private var started: [ServerCall] = []
+    private var touched: [ServerCall] = []
+    private let openedAt = NIODeadline.now()
+    private var lastCallAt = NIODeadline.now()
+    private var pingSentAt: NIODeadline?
+    private var settingsSeen = false
+    private var openCalls = 0
+    private var isDraining = false
+    private var finalGoAwayAt: NIODeadline?
+    private var closeReason: String?
+
+    init(services: LoopServices, peer: PeerIdentity) {
+        self.services = services
+        self.peer = peer
+    }
+
+    func connectionStarted(_ connection: HTTP2Handler) {
+        handler = connection
+        services.add(self)
+        services.configuration.connectionObserver?(.opened(peer))
+        if services.isDraining { drain() }
+    }
+
+    // MARK: Requests
+
+    func headersReceived(_ stream: HTTP2Stream) {
+        guard !stream.headersOverLimit, let block = stream.headers else {
+            let status = GRPCStatus(.resourceExhausted, "the request's header is too large")
+            stream.respondOnly(
+                StatusFields.trailersOnly(status, httpStatus: "431", metadata: Metadata()))
+            return
+        }
+        let head: RequestHead
+        if let known = block.annotation {
+            head = unsafeDowncast(known, to: RequestHead.self)
+        } else {
+            head = RequestHead(block, router: services.router)
+            block.annotation = head
+        }
+        switch head.disposition {
+        case .plain(let status, let body):
+            answerPlain(stream, status, body)
+        case .refused(let status):
+            makeCall(stream, head, nil).finish(status)
+        case .call(let method):
+            let call = makeCall(stream, head, method)
+            if stream.volatileValue != nil, call.deadline == nil {
+                call.finish(GRPCStatus(.internal, "grpc-timeout is malformed"))
+                return
+            }
+            if let deadline = call.deadline { services.deadlines.add(call, at: deadline) }
+            started.append(call)
+        }
+    }
+
+    private func makeCall(
+        _ stream: HTTP2Stream, _ head: RequestHead, _ method: ServerMethod?
+    ) -> ServerCall {
+        let now = handler?.lastRead ?? .now()
+        let timeout = stream.volatileValue.flatMap { value in
+            value.withBytes { $0.flatMap(TimeoutField.parse) }
+        }
+        // A deadline a century away is none, and adding it must not overflow.
+        let deadline = timeout.map { now + .nanoseconds(min($0, 3_000_000_000_000_000_000)) }
+        let call = ServerCall(
+            stream: stream, head: head, method: method, connection: self, startedAt: now,
+            deadline: deadline)
+        stream.context = call
+        openCalls += 1
+        return call
+    }
+
+    private func answerPlain(_ stream: HTTP2Stream, _ status: String, _ body: String) {
+        var fields = HeaderListBuilder()
+        fields.append(":status", status)
+        fields.append("content-type", "text/plain")
+        fields.append("content-length", String(body.utf8.count))
+        guard !body.isEmpty else {
+            stream.respondOnly(HeaderList(fields))
+            return
+        }
+        stream.respond(HeaderList(fields))
+        var body = body
+        body.withUTF8 { stream.enqueue(copying: UnsafeRawBufferPointer($0)) }
+        stream.end(trailers: nil)
+    }
+
+    private func call(_ stream: HTTP2Stream) -> ServerCall? {
+        stream.context.map { unsafeDowncast($0, to: ServerCall.self) }
+    }
+
+    func dataReceived(_ stream: HTTP2Stream, _ bytes: ByteBuffer) {
+        guard let call = call(stream) else {
+            stream.consume(bytes.readableBytes)
+            return
+        }
+        call.received(bytes)
+        touched.append(call)
+    }
+
+    func trailersReceived(_ stream: HTTP2Stream) {}
+
+    func endReceived(_ stream: HTTP2Stream) {
+        call(stream)?.receivedEnd()
+    }
+
+    func batchEnded() {
+        if !started.isEmpty {
+            let calls = started
+            started.removeAll(keepingCapacity: true)
+            for call in calls { call.start() }
+        }
+        if !touched.isEmpty {
+            for call in touched { call.compact() }
+            touched.removeAll(keepingCapacity: true)
+        }
+    }
+
+    func closed(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode?) {
+        guard let call = call(stream) else { return }
+        stream.context = nil
+        openCalls -= 1
+        lastCallAt = handler?.lastRead ?? .now()
+        if code == nil {
+            call.cancel(.connectionLost, GRPCStatus(.cancelled, "the connection was lost"))
+        } else if !call.isOver {
+            call.cancel(.reset, GRPCStatus(.cancelled, "the caller reset the stream"))
+        }
+    }
+
+    func drained(_ stream: HTTP2Stream) {
+        call(stream)?.wakeSender()
+    }
+
+    func bodySent(_ stream: HTTP2Stream) {
+        call(stream)?.wakeStreamer()
+    }
+
+    // MARK: The connection
+
+    func settingsReceived() {
+        settingsSeen = true
+    }
+
+    func pongReceived(_ payload: UInt64) {
+        pingSentAt = nil
+        if payload == Ping.drain { finishDrain() }
+    }
+
+    func goAwayReceived(lastStreamID: Int32, _ code: HTTP2ErrorCode, message: String) {}
+
+    func floodFound(_ flood: HTTP2Flood) {
+        closeReason = "flood of \(flood.rawValue)"
+        services.configuration.connectionObserver?(.flooded(peer, flood))
+    }
+
+    func connectionClosed(_ error: (any Error)?) {
+        handler = nil
+        services.remove(self)
+        let reason = closeReason ?? error.map { String(describing: $0) }
+        services.configuration.connectionObserver?(.closed(peer, reason: reason))
+    }
+
+    /// Looks after times; called several times in each of them.
+    func tick(_ now: NIODeadline) {
+        guard let handler else { return }
+        let limits = services.configuration.limits
+        if !settingsSeen, now - openedAt > limits.handshakeTime {
+            closeReason = "HTTP/2 was not spoken in time"
+            handler.abort()
+            return
+        }
+        if let finalGoAwayAt, now >= finalGoAwayAt { finishDrain() }
+        failSlowRequests(handler, now, limits)
+        if let sent = pingSentAt {
+            if handler.lastRead > sent {
+                pingSentAt = nil
+            } else if now - sent > limits.keepAliveTimeout {
+                closeReason = "no answer to a keep-alive"
+                handler.abort()
+                return
+            }
+        } else if let interval = limits.keepAliveInterval, now - handler.lastRead >= interval {
+            pingSentAt = now
+            handler.session.ping(Ping.keepAlive)
+        }
+        if let idle = limits.idleTime, openCalls == 0, now - lastCallAt > idle, !isDraining {
+            closeReason = "idle"
+            drain()
+        }
+    }
+
+    private func failSlowRequests(
+        _ handler: HTTP2Handler, _ now: NIODeadline, _ limits: ServerLimits
+    ) {
+        guard openCalls > 0 else { return }
+        var slow: [ServerCall] = []
+        handler.session.forEachStream { stream in
+            guard let call = call(stream), !call.isRequestComplete,
+                call.method?.kind == .unary || call.method?.kind == .serverStreaming,
+                now - call.startedAt > limits.requestTime
+            else { return }
+            slow.append(call)
+        }
+        for call in slow {
+            call.cancel(.deadline, GRPCStatus(.cancelled, "the request was not complete in time"))
+        }
+    }
+
+    /// No new calls: told first, enforced after a round trip, so that none is lost on the way.
+    func drain() {
+        guard !isDraining, let handler else { return }
+        isDraining = true
+        finalGoAwayAt = .now() + .seconds(1)
+        handler.session.announceShutdown()
+        handler.session.ping(Ping.drain)
+    }
+
+    private func finishDrain() {
+        guard finalGoAwayAt != nil else { return }
+        finalGoAwayAt = nil
+        handler?.session.goAway(.noError)
+    }
+
+    /// Ends all calls and the connection.
+    func stop() {
+        guard let handler else { return }
+        closeReason = closeReason ?? "shutdown"
+        var calls: [ServerCall] = []
+        handler.session.forEachStream { stream in
+            if let call = call(stream) { calls.append(call) }
+        }
+        for call in calls {
+            call.cancel(.shutdown, GRPCStatus(.unavailable, "the server is shutting down"))
+        }
+        handler.terminate(.noError)
+    }
+}
