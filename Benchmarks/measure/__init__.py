@@ -1,0 +1,1 @@
+"""What Benchmarks/run is made of. Standard library only; knows the gateway by its command line."""
