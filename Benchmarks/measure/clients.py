@@ -1,11 +1,11 @@
-"""The figures of clients: what an Exec costs its caller, and how fast 2 GiB come in. h2load knows no
-gRPC and so is the floor. A client is a program that is run so:
+"""The figures of clients: what an Exec costs its caller, and how fast 2 GiB come in. h2load knows
+no gRPC and so is the floor. A client is a program that is run so:
 
     PROGRAM exec http://HOST:PORT CALLS AT_ONCE   →  {"calls", "seconds", "cpu_s", "peak_kib"}
     PROGRAM stream http://HOST:PORT BYTES         →  {"bytes", "seconds", "cpu_s", "peak_kib"}
 
-It runs `true` CALLS times over one connection, or one `head -c BYTES /dev/zero`, verifies what comes
-back, and prints that line of JSON; the numbers are without its start and a first call. grpcio's is
+It runs `true` CALLS times over one connection, or one `head -c BYTES /dev/zero`, verifies what
+comes back, and prints that line of JSON; the numbers are without its start and a first call. grpcio's is
 in clients/, procgate's own is the release product `client-benchmark`. One that is not there is
 left out."""
 

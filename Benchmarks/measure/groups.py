@@ -1,5 +1,5 @@
-"""The groups of figures: each function takes its floors and then the gateway's figures, with a fresh
-gateway, and returns {figure's name: value}. Loads are warmed up and verified."""
+"""The groups of figures: each function takes its floors and then the gateway's figures, with a
+fresh gateway, and returns {figure's name: value}. Loads are warmed up and verified."""
 
 import json
 import subprocess

@@ -1,5 +1,5 @@
-// Verifies a call's ProcessEvents: their order, the sequence numbers, every byte of stdout, and that
-// the process ended well. Knows the contract's field numbers, and no connection.
+// Verifies a call's ProcessEvents: their order, the sequence numbers, every byte of stdout, and
+// that the process ended well. Knows the contract's field numbers, and no connection.
 #define _GNU_SOURCE
 #include "load.h"
 

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "usage: load MODE --target http://HOST:PORT|https://HOST:PORT|unix:PATH [OPTION...] [ARG...]\n"
+    "usage: load MODE --target http[s]://HOST:PORT|unix:PATH [OPTION...] [ARGUMENT...]\n"
     "  exec COMMAND        Exec; verifies the events' order, seq, bytes and exit status\n"
     "  follow ID           StreamOutput from the beginning; prints `ready` when all have output\n"
     "  hold-calls ID       the same, kept open until stdin ends\n"
@@ -111,7 +111,8 @@ static void expect(struct load *load, const char *what) {
 
 static void add_header(struct plan *plan, char *text) {
     char *colon = strchr(text, ':');
-    if (!colon || plan->headers == MAX_HEADERS) die("--header 'name: value', %d at most", MAX_HEADERS);
+    bool taken = colon && plan->headers < MAX_HEADERS;
+    if (!taken) die("--header 'name: value', %d at most", MAX_HEADERS);
     *colon++ = 0;
     plan->header_names[plan->headers] = text;
     plan->header_values[plan->headers++] = colon + strspn(colon, " ");
