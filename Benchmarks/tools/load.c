@@ -26,7 +26,7 @@ static const char usage[] =
     "  wait ID             Wait; prints the process's stdout\n"
     "  --calls N           how many in all (1)       --at-once N   so many at a time (1)\n"
     "  --connections N     spread over them (1)      --timeout S   give up then (120)\n"
-    "  --expect zero:BYTES|pattern:BYTES|lines:COUNT what each call's stdout has to be\n"
+    "  --expect zero:BYTES|pattern:BYTES|lines:COUNT  what each stdout has to be\n"
     "  --window BYTES      of streams and connections (2^30)\n"
     "  --frame BYTES       the largest frame taken (16384)\n"
     "  --ca FILE           who signed the server's certificate\n"
