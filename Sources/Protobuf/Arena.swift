@@ -5,35 +5,21 @@ import Glibc
 
 /// Where C structs and what they point to live, for the time of one call.
 ///
-/// The first piece is on the stack, so that a small message never allocates. No global state: an
-/// arena belongs to the call that made it.
+/// The first block is on the caller's stack, so that a small message takes nothing from the heap.
+/// There is no global state: an arena belongs to the call that made it.
 package struct Arena {
-    let state: UnsafeMutablePointer<ArenaState>
+    package let state: UnsafeMutablePointer<ArenaState>
 
-    init(state: UnsafeMutablePointer<ArenaState>) {
-        self.state = state
-    }
-
-    /// Up to this much is on the stack. Swift checks the stack's bounds for more than 1024, which
+    /// Of the block on the stack. Swift looks up the stack's bounds for more than 1024, which
     /// costs more than it saves.
-    static var stackBytes: Int { 1024 }
+    package static var stackBytes: Int { 1024 }
 
     /// From here on a piece is an array of its own, which becomes the value of a `bytes` field
     /// without being copied again.
     static var arrayBytes: Int { 64 << 10 }
 
-    /// - Parameter limit: The most bytes that `allocate` gives out.
-    package static func with<Result, Failure: Error>(
-        limit: Int, _ body: (Arena) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try withUnsafeTemporaryAllocation(byteCount: stackBytes, alignment: 16) {
-            block throws(Failure) in
-            var state = ArenaState(block: block, limit: limit)
-            defer { state.freeBlocks() }
-            return try withUnsafeMutablePointer(to: &state) { state throws(Failure) in
-                try body(Arena(state: state))
-            }
-        }
+    package init(state: UnsafeMutablePointer<ArenaState>) {
+        self.state = state
     }
 
     /// Uninitialized memory, aligned to 8 bytes; nil past the limit or when there is none left.
@@ -46,7 +32,7 @@ package struct Arena {
         }
         let piece = state.pointee.cursor
         guard rounded <= state.pointee.end - piece else {
-            return state.pointee.allocateFromNewBlock(rounded, exactly: byteCount)
+            return state.pointee.allocateOutside(byteCount, rounded: rounded)
         }
         state.pointee.remaining &-= rounded
         state.pointee.cursor = piece + rounded
@@ -64,40 +50,42 @@ package struct Arena {
         ProtobufCAllocator(
             alloc: { state, byteCount in
                 guard let state else { return nil }
-                let arena = Arena(state: state.assumingMemoryBound(to: ArenaState.self))
-                return arena.allocate(byteCount)
+                return Arena(state: state.assumingMemoryBound(to: ArenaState.self))
+                    .allocate(byteCount)
             },
             free: { _, _ in },
             allocator_data: UnsafeMutableRawPointer(state))
     }
 }
 
+/// Where an arena stands. It stays in one place while the arena is used.
 package struct ArenaState {
-    var cursor: UnsafeMutableRawPointer
-    var end: UnsafeMutableRawPointer
+    fileprivate(set) var cursor: UnsafeMutableRawPointer
+    private(set) var end: UnsafeMutableRawPointer
     /// Bytes that may still be given out.
-    var remaining: Int
+    fileprivate(set) var remaining: Int
     /// An allocation was refused.
-    var isExhausted = false
+    fileprivate(set) var isExhausted = false
     /// The newest block from malloc; each begins with the address of the one before.
-    var newestBlock: UnsafeMutableRawPointer?
-    var nextBlockBytes = 4 << 10
+    private var newestBlock: UnsafeMutableRawPointer?
+    private var nextBlockBytes = 4 << 10
     /// The pieces that are arrays, in the order they were given out.
-    var arrays: [[UInt8]] = []
+    private var arrays: [[UInt8]] = []
 
-    init(block: UnsafeMutableRawBufferPointer, limit: Int) {
-        // A temporary allocation of more than no bytes has an address.
-        cursor = block.baseAddress.unsafelyUnwrapped
-        end = cursor + block.count
+    /// - Parameters:
+    ///   - block: Where to begin; not empty, and valid as long as the arena is used.
+    ///   - limit: The most bytes that are given out.
+    package init(block: UnsafeMutableRawBufferPointer, limit: Int) {
+        guard let start = block.baseAddress else { fatalError("an arena without a first block") }
+        cursor = start
+        end = start + block.count
         remaining = limit
     }
 
-    mutating func allocateFromNewBlock(
-        _ rounded: Int, exactly byteCount: Int
+    fileprivate mutating func allocateOutside(
+        _ byteCount: Int, rounded: Int
     ) -> UnsafeMutableRawPointer? {
-        if rounded >= Arena.arrayBytes {
-            return allocateArray(byteCount, rounded: rounded)
-        }
+        if byteCount >= Arena.arrayBytes { return allocateArray(byteCount, rounded: rounded) }
         let header = 16
         let blockBytes = max(nextBlockBytes, rounded + header)
         guard let block = malloc(blockBytes) else {
@@ -130,16 +118,14 @@ package struct ArenaState {
 
     /// The array that a piece is, if it is one.
     func array(at address: UnsafePointer<UInt8>, count: Int) -> [UInt8]? {
-        arrays.first { array in
+        guard count >= Arena.arrayBytes else { return nil }
+        return arrays.first { array in
             array.withUnsafeBufferPointer { $0.baseAddress == address && $0.count == count }
         }
     }
 
-    mutating func freeBlocks() {
-        if newestBlock != nil { freeMallocedBlocks() }
-    }
-
-    mutating func freeMallocedBlocks() {
+    /// Gives back what came from malloc. Ends the use of the arena.
+    package mutating func freeBlocks() {
         while let block = newestBlock {
             newestBlock = block.load(as: UnsafeMutableRawPointer?.self)
             free(block)

@@ -22,37 +22,16 @@ package protocol CMessage: ProtobufMessage {
 
 extension CMessage {
     package static var isUnboundedlyDeep: Bool { false }
-
-    package static func decode(
-        _ bytes: UnsafeRawBufferPointer, memoryLimit: Int
-    ) throws(ProtobufError) -> Self {
-        guard bytes.count > 0 else { return Self() }
-        if isUnboundedlyDeep { try checkDepth(of: bytes, as: layout) }
-        return try Arena.with(limit: memoryLimit) { arena throws(ProtobufError) in
-            let unpacked = try arena.unpack(bytes, as: layout)
-            return try Self(reading: unpacked.assumingMemoryBound(to: CStruct.self), in: arena)
-        }
-    }
-
-    package func encode<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        defer { withExtendedLifetime(self) {} }
-        return try Arena.with(limit: .max) { arena throws(Failure) in
-            try body(MessageEncoder(arena.message(self), in: arena))
-        }
-    }
 }
 
 extension Arena {
-    /// - Parameter layout: A ProtobufCMessageDescriptor.
-    func unpack(
-        _ bytes: UnsafeRawBufferPointer, as layout: UnsafeRawPointer
+    package func unpack(
+        _ bytes: UnsafeRawBufferPointer, as layout: UnsafePointer<ProtobufCMessageDescriptor>
     ) throws(ProtobufError) -> UnsafeRawPointer {
         guard bytes.count <= Int(Int32.max) else { throw .tooLarge }
         var allocator = allocator
         let message = protobuf_c_message_unpack(
-            layout.assumingMemoryBound(to: ProtobufCMessageDescriptor.self), &allocator,
+            layout, &allocator,
             bytes.count,
             bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
         guard let message else { throw state.pointee.isExhausted ? .tooLarge : .malformed }
@@ -68,7 +47,7 @@ public struct MessageEncoder: ~Copyable {
     public let byteCount: Int
 
     /// - Parameter message: A C struct, which begins with a ProtobufCMessage.
-    init(_ message: UnsafeRawPointer, in arena: Arena) {
+    package init(_ message: UnsafeRawPointer, in arena: Arena) {
         self.message = message.assumingMemoryBound(to: ProtobufCMessage.self)
         self.arena = arena
         byteCount = protobuf_c_message_get_packed_size(self.message)
@@ -96,14 +75,12 @@ public struct MessageEncoder: ~Copyable {
         }
     }
 
-    /// Calls `body` with the encoding, which is valid during the call alone.
-    public func withBytes<Result, Failure: Error>(
-        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
+    /// The encoding in memory of its own, valid as long as the encoder is.
+    public func bytes() -> UnsafeRawBufferPointer {
         let bytes = UnsafeMutableRawBufferPointer(
             start: arena.allocateOrTrap(byteCount), count: byteCount)
         write(into: bytes)
-        return try body(UnsafeRawBufferPointer(bytes))
+        return UnsafeRawBufferPointer(bytes)
     }
 }
 

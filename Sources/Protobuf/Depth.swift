@@ -1,18 +1,15 @@
 // How deep messages lie within messages, told from the bytes before protobuf-c descends into
 // them, which it does without a limit. Knows no particular message.
-import CProtobufC
+package import CProtobufC
 
 /// Refuses messages that nest deeper than `ProtobufLimits.nestedMessages`.
 ///
 /// Reads tags and lengths as protobuf-c does, each byte at most once. Takes a stack frame for
 /// each level.
-/// - Parameter layout: A ProtobufCMessageDescriptor.
-func checkDepth(
-    of bytes: UnsafeRawBufferPointer, as layout: UnsafeRawPointer
+package func checkDepth(
+    of bytes: UnsafeRawBufferPointer, as layout: UnsafePointer<ProtobufCMessageDescriptor>
 ) throws(ProtobufError) {
-    try checkDepth(
-        of: bytes, as: layout.assumingMemoryBound(to: ProtobufCMessageDescriptor.self),
-        levels: ProtobufLimits.nestedMessages)
+    try checkDepth(of: bytes, as: layout, levels: ProtobufLimits.nestedMessages)
 }
 
 private func checkDepth(

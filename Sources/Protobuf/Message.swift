@@ -17,10 +17,8 @@ public protocol ProtobufMessage: Sendable, Equatable {
     /// - Throws: `ProtobufError`, whatever the bytes are; never traps.
     init(decoding bytes: UnsafeRawBufferPointer, memoryLimit: Int) throws(ProtobufError)
 
-    /// Calls `body` with an encoder of this value, whose size is known.
-    func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result
+    /// Calls `body` once with an encoder of this value, valid during the call alone.
+    func withEncoder(_ body: (borrowing MessageEncoder) -> Void)
 }
 
 /// Why bytes were refused.
@@ -59,19 +57,30 @@ extension ProtobufMessage {
 
     /// The encoding as an array.
     public func encoded() -> [UInt8] {
+        var bytes: [UInt8] = []
         withEncoder { encoder in
-            [UInt8](unsafeUninitializedCapacity: encoder.byteCount) { buffer, count in
+            bytes = [UInt8](unsafeUninitializedCapacity: encoder.byteCount) { buffer, count in
                 encoder.write(into: UnsafeMutableRawBufferPointer(buffer))
                 count = encoder.byteCount
             }
         }
+        return bytes
     }
 
     /// Calls `body` with the encoding, which is valid during the call alone.
-    public func withEncoded<Result, Failure: Error>(
-        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try withEncoder { encoder throws(Failure) in try encoder.withBytes(body) }
+    @inlinable public func withEncoded<Value, Failure: Error>(
+        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Value
+    ) throws(Failure) -> Value {
+        var result: Result<Value, Failure>?
+        withEncoder { encoder in
+            do throws(Failure) {
+                result = .success(try body(encoder.bytes()))
+            } catch {
+                result = .failure(error)
+            }
+        }
+        guard let result else { fatalError("an encoder that was not called") }
+        return try result.get()
     }
 
     /// A new message, as `fill` leaves it.

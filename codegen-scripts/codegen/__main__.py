@@ -20,7 +20,7 @@ import names  # noqa: E402
 import services  # noqa: E402
 import stubs  # noqa: E402
 from google.protobuf import descriptor_pb2  # noqa: E402
-from model import Tree, Unsupported  # noqa: E402
+from model import Tree, Unsupported, walk  # noqa: E402
 from plan import MODULES, PROTO_PATHS  # noqa: E402
 
 
@@ -75,6 +75,11 @@ def write_module(module, tree, out):
     swift_file(
         f"{out}/{module.swift_dir}/FileDescriptors.swift",
         [f"import {module.c_target}", "public import Protobuf"], services.descriptors_file(files))
+    with open(os.path.join(os.path.dirname(__file__), "Support.swift")) as stream:
+        text = stream.read()
+    swift_file(
+        f"{out}/{module.swift_dir}/Support.swift", [f"import {module.c_target}", "import Protobuf"],
+        text)
     spaces = sorted({(file.namespace.swift_name, file.proto.package)
                      for file in files if file.namespace})
     if spaces:
@@ -85,8 +90,6 @@ def write_module(module, tree, out):
 
 def foreign_types(file, module):
     """Modules of the messages that the file's messages hold: their conformance is needed."""
-    from model import walk
-
     return {target.module.name for message in walk(file.messages) for target in message.edges()
             if target.module is not module}
 

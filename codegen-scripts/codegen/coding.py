@@ -94,10 +94,8 @@ class Coding:
         writer.line("self = try Self.decode(bytes, memoryLimit: memoryLimit)")
         writer.line("}")
         writer.line()
-        writer.line("public func withEncoder<Result, Failure: Error>("
-                    "_ body: (borrowing MessageEncoder) throws(Failure) -> Result"
-                    ") throws(Failure) -> Result {")
-        writer.line("try encode(body)")
+        writer.line("public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {")
+        writer.line("encode(body)")
         writer.line("}")
         writer.line()
         writer.line(f"package init(reading fields: UnsafePointer<{self.c_type}>, in arena: Arena) "

@@ -13,10 +13,8 @@ extension Status: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Google__Rpc__Status>, in arena: Arena)

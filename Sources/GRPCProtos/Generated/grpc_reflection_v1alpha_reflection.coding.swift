@@ -13,10 +13,8 @@ extension GRPCReflectionAlpha.ServerReflectionRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -79,10 +77,8 @@ extension GRPCReflectionAlpha.ExtensionRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -112,10 +108,8 @@ extension GRPCReflectionAlpha.ServerReflectionResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -180,10 +174,8 @@ extension GRPCReflectionAlpha.FileDescriptorResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -214,10 +206,8 @@ extension GRPCReflectionAlpha.ExtensionNumberResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -250,10 +240,8 @@ extension GRPCReflectionAlpha.ListServiceResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -282,10 +270,8 @@ extension GRPCReflectionAlpha.ServiceResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -312,10 +298,8 @@ extension GRPCReflectionAlpha.ErrorResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(

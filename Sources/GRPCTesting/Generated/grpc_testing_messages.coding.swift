@@ -13,10 +13,8 @@ extension BoolValue: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Grpc__Testing__BoolValue>, in arena: Arena)
@@ -41,10 +39,8 @@ extension Payload: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Grpc__Testing__Payload>, in arena: Arena)
@@ -71,10 +67,8 @@ extension EchoStatus: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Grpc__Testing__EchoStatus>, in arena: Arena)
@@ -102,10 +96,8 @@ extension SimpleRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Grpc__Testing__SimpleRequest>, in arena: Arena)
@@ -150,10 +142,8 @@ extension SimpleResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Grpc__Testing__SimpleResponse>, in arena: Arena)
@@ -190,10 +180,8 @@ extension StreamingInputCallRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -222,10 +210,8 @@ extension StreamingInputCallResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -252,10 +238,8 @@ extension ResponseParameters: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Grpc__Testing__ResponseParameters>, in arena: Arena)
@@ -286,10 +270,8 @@ extension StreamingOutputCallRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -324,10 +306,8 @@ extension StreamingOutputCallResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -354,10 +334,8 @@ extension ReconnectParams: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Grpc__Testing__ReconnectParams>, in arena: Arena)
@@ -384,10 +362,8 @@ extension ReconnectInfo: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Grpc__Testing__ReconnectInfo>, in arena: Arena)

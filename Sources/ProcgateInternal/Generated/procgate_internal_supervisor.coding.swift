@@ -14,10 +14,8 @@ extension Command: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Command>, in arena: Arena)
@@ -120,10 +118,8 @@ extension Hello: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Hello>, in arena: Arena)
@@ -151,10 +147,8 @@ extension Start: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Start>, in arena: Arena)
@@ -194,10 +188,8 @@ extension Get: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Get>, in arena: Arena)
@@ -222,10 +214,8 @@ extension List: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__List>, in arena: Arena)
@@ -269,10 +259,8 @@ extension Follow: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Follow>, in arena: Arena)
@@ -298,10 +286,8 @@ extension Unfollow: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Unfollow>, in arena: Arena)
@@ -328,10 +314,8 @@ extension Release: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Release>, in arena: Arena)
@@ -360,10 +344,8 @@ extension RetireAck: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__RetireAck>, in arena: Arena)
@@ -392,10 +374,8 @@ extension WriteStdin: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__WriteStdin>, in arena: Arena)
@@ -432,10 +412,8 @@ extension Resize: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Resize>, in arena: Arena)
@@ -463,10 +441,8 @@ extension SendSignal: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__SendSignal>, in arena: Arena)
@@ -497,10 +473,8 @@ extension Stop: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Stop>, in arena: Arena)
@@ -529,10 +503,8 @@ extension Await: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Await>, in arena: Arena)
@@ -558,10 +530,8 @@ extension Delete: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Delete>, in arena: Arena)
@@ -587,10 +557,8 @@ extension Abandon: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Abandon>, in arena: Arena)
@@ -619,10 +587,8 @@ extension Watch: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Watch>, in arena: Arena)
@@ -648,10 +614,8 @@ extension Shutdown: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Shutdown>, in arena: Arena)
@@ -680,10 +644,8 @@ extension Event: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Event>, in arena: Arena)
@@ -745,10 +707,8 @@ extension Welcome: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Welcome>, in arena: Arena)
@@ -799,10 +759,8 @@ extension Reply: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Reply>, in arena: Arena)
@@ -858,10 +816,8 @@ extension FailureMessage: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Failure>, in arena: Arena)
@@ -890,10 +846,8 @@ extension ProcessReply: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__ProcessReply>, in arena: Arena)
@@ -920,10 +874,8 @@ extension Started: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Started>, in arena: Arena)
@@ -958,10 +910,8 @@ extension LogState: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__LogState>, in arena: Arena)
@@ -994,10 +944,8 @@ extension Segment: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Segment>, in arena: Arena)
@@ -1030,10 +978,8 @@ extension ListEntry: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__ListEntry>, in arena: Arena)
@@ -1062,10 +1008,8 @@ extension ListReply: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__ListReply>, in arena: Arena)
@@ -1094,10 +1038,8 @@ extension StdinReply: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__StdinReply>, in arena: Arena)
@@ -1124,10 +1066,8 @@ extension Done: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Done>, in arena: Arena)
@@ -1150,10 +1090,8 @@ extension Appended: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Appended>, in arena: Arena)
@@ -1190,10 +1128,8 @@ extension Retired: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Retired>, in arena: Arena)
@@ -1222,10 +1158,8 @@ extension Running: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Running>, in arena: Arena)
@@ -1254,10 +1188,8 @@ extension Ended: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Ended>, in arena: Arena)
@@ -1285,10 +1217,8 @@ extension Changed: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Changed>, in arena: Arena)
@@ -1315,10 +1245,8 @@ extension Forgotten: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__Internal__Forgotten>, in arena: Arena)

@@ -13,10 +13,8 @@ extension ProcessSpec: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__ProcessSpec>, in arena: Arena)
@@ -88,10 +86,8 @@ extension TerminalSize: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__TerminalSize>, in arena: Arena)
@@ -119,10 +115,8 @@ extension ResourceLimits: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__ResourceLimits>, in arena: Arena)
@@ -153,10 +147,8 @@ extension OutputPolicy: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__OutputPolicy>, in arena: Arena)
@@ -184,10 +176,8 @@ extension Process: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__Process>, in arena: Arena)
@@ -285,10 +275,8 @@ extension ResourceUsage: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__ResourceUsage>, in arena: Arena)
@@ -317,10 +305,8 @@ extension ProcessEvent: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__ProcessEvent>, in arena: Arena)
@@ -374,10 +360,8 @@ extension OutputChunk: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__OutputChunk>, in arena: Arena)
@@ -409,10 +393,8 @@ extension OutputGap: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__OutputGap>, in arena: Arena)
@@ -439,10 +421,8 @@ extension KeepAlive: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__KeepAlive>, in arena: Arena)
@@ -465,10 +445,8 @@ extension ProcessResult: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__ProcessResult>, in arena: Arena)
@@ -503,10 +481,8 @@ extension ExecRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__ExecRequest>, in arena: Arena)
@@ -540,10 +516,8 @@ extension StartProcessRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__StartProcessRequest>, in arena: Arena)
@@ -574,10 +548,8 @@ extension StartProcessResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__StartProcessResponse>, in arena: Arena)
@@ -604,10 +576,8 @@ extension GetProcessRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__GetProcessRequest>, in arena: Arena)
@@ -634,10 +604,8 @@ extension GetProcessResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__GetProcessResponse>, in arena: Arena)
@@ -664,10 +632,8 @@ extension ListProcessesRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__ListProcessesRequest>, in arena: Arena)
@@ -717,10 +683,8 @@ extension ListProcessesResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -749,10 +713,8 @@ extension WatchProcessesRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -792,10 +754,8 @@ extension WatchProcessesResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -838,10 +798,8 @@ extension StreamOutputRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__StreamOutputRequest>, in arena: Arena)
@@ -876,10 +834,8 @@ extension WriteStdinRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__WriteStdinRequest>, in arena: Arena)
@@ -920,10 +876,8 @@ extension WriteStdinResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__WriteStdinResponse>, in arena: Arena)
@@ -950,10 +904,8 @@ extension StreamStdinRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__StreamStdinRequest>, in arena: Arena)
@@ -994,10 +946,8 @@ extension StreamStdinResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__StreamStdinResponse>, in arena: Arena)
@@ -1024,10 +974,8 @@ extension AttachRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__AttachRequest>, in arena: Arena)
@@ -1086,10 +1034,8 @@ extension ResizeTerminalRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -1118,10 +1064,8 @@ extension ResizeTerminalResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -1146,10 +1090,8 @@ extension SignalRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__SignalRequest>, in arena: Arena)
@@ -1180,10 +1122,8 @@ extension SignalResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__SignalResponse>, in arena: Arena)
@@ -1210,10 +1150,8 @@ extension StopProcessRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__StopProcessRequest>, in arena: Arena)
@@ -1250,10 +1188,8 @@ extension StopProcessResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__StopProcessResponse>, in arena: Arena)
@@ -1280,10 +1216,8 @@ extension WaitRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__WaitRequest>, in arena: Arena)
@@ -1313,10 +1247,8 @@ extension WaitResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__WaitResponse>, in arena: Arena)
@@ -1342,10 +1274,8 @@ extension DeleteProcessRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__DeleteProcessRequest>, in arena: Arena)
@@ -1372,10 +1302,8 @@ extension DeleteProcessResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(
@@ -1400,10 +1328,8 @@ extension GetGatewayRequest: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__GetGatewayRequest>, in arena: Arena)
@@ -1428,10 +1354,8 @@ extension GetGatewayResponse: CMessage {
         self = try Self.decode(bytes, memoryLimit: memoryLimit)
     }
 
-    public func withEncoder<Result, Failure: Error>(
-        _ body: (borrowing MessageEncoder) throws(Failure) -> Result
-    ) throws(Failure) -> Result {
-        try encode(body)
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
     }
 
     package init(reading fields: UnsafePointer<Procgate__V1__GetGatewayResponse>, in arena: Arena)
