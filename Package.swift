@@ -63,7 +63,12 @@ let package = Package(
         swiftTarget("LinuxIO", ["CLinux"]),
         swiftTarget(
             "OutputLog", ["CLinux", .product(name: "DequeModule", package: "swift-collections")]),
-        swiftTarget("Supervision", ["LinuxIO", "CLinux", "OutputLog", "ProcgateV1"]),
+        swiftTarget(
+            "Supervision",
+            [
+                "LinuxIO", "CLinux", "OutputLog", "ProcgateV1",
+                .product(name: "DequeModule", package: "swift-collections"),
+            ]),
         swiftTarget(
             "SupervisorLink",
             ["ProcgateInternal", "ProcgateV1", "LinuxIO", "OutputLog", "Supervision"] + nio),
@@ -115,7 +120,12 @@ let package = Package(
                 "CTestProtos",
             ]),
         swiftTests("OutputLogTests", ["OutputLog"]),
-        swiftTests("SupervisionTests", ["Supervision", "LinuxIO", "OutputLog", "ProcgateV1"]),
+        swiftTests(
+            "SupervisionTests",
+            [
+                "Supervision", "SupervisorLink", "LinuxIO", "CLinux", "OutputLog", "ProcgateV1",
+                "ProcgateInternal", "Protobuf",
+            ]),
         swiftTests("HTTP2Tests", ["HTTP2"] + nio),
         swiftTests("GRPCWireTests", ["GRPCWire", "HTTP2", "Protobuf"] + nio),
     ]

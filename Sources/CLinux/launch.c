@@ -47,6 +47,29 @@ struct child {
     uint64_t ignored_signals;
 };
 
+static int resource_of(enum clinux_limit_kind kind) {
+    switch (kind) {
+    case CLINUX_LIMIT_STACK: return RLIMIT_STACK;
+    case CLINUX_LIMIT_MEMORY: return RLIMIT_AS;
+    case CLINUX_LIMIT_PROCESSES: return RLIMIT_NPROC;
+    case CLINUX_LIMIT_MESSAGE_QUEUES: return RLIMIT_MSGQUEUE;
+    }
+    return -1;
+}
+
+struct clinux_launch_limit clinux_limit(enum clinux_limit_kind kind) {
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    getrlimit(resource_of(kind), &limit);
+    return (struct clinux_launch_limit){kind, limit.rlim_cur, limit.rlim_max};
+}
+
+void clinux_raise_descriptor_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 // --- In the child: nothing here may allocate, lock, or return.
 
 static _Noreturn void fail(struct clinux_launch *launch, int step) {
@@ -128,7 +151,7 @@ static int child_main(void *argument) {
     for (int i = 0; i < launch->limit_count; i++) {
         const struct clinux_launch_limit *limit = &launch->limits[i];
         struct rlimit value = {limit->soft, limit->hard};
-        if (setrlimit(limit->resource, &value) != 0) fail(launch, CLINUX_STEP_LIMITS);
+        if (setrlimit(resource_of(limit->resource), &value) != 0) fail(launch, CLINUX_STEP_LIMITS);
     }
     become_user(launch);
     // After the change of user, which resets it.

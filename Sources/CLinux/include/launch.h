@@ -26,11 +26,27 @@ enum clinux_launch_step {
     CLINUX_STEP_PARENT,
 };
 
+/// The resource limits that are used here, of this process and of its children.
+enum clinux_limit_kind {
+    CLINUX_LIMIT_STACK,
+    /// RLIMIT_AS.
+    CLINUX_LIMIT_MEMORY,
+    /// RLIMIT_NPROC.
+    CLINUX_LIMIT_PROCESSES,
+    /// RLIMIT_MSGQUEUE.
+    CLINUX_LIMIT_MESSAGE_QUEUES,
+};
+
 struct clinux_launch_limit {
-    int resource;
+    enum clinux_limit_kind resource;
     uint64_t soft;
     uint64_t hard;
 };
+
+/// A limit of this process.
+struct clinux_launch_limit clinux_limit(enum clinux_limit_kind kind);
+/// Sets the soft limit of descriptors to the hard one.
+void clinux_raise_descriptor_limit(void);
 
 /// One launch, at the head of a slot of the shared region. Both processes see the
 /// region at the same address, so that the pointers, all into the slot, hold in both.

@@ -1,0 +1,48 @@
+// Signals by name: "TERM", "SIGTERM", "15", "RTMIN+3". Pure.
+
+import CLinux
+
+enum SignalName {
+    static let terminate: Int32 = 15
+    static let kill: Int32 = 9
+    static let interrupt: Int32 = 2
+
+    /// The signal's number; `nil` where there is none of that name. 0 is none.
+    static func number(of text: String) -> Int32? {
+        if let number = Int32(text) {
+            return number >= 1 && number <= clinux_last_realtime_signal() ? number : nil
+        }
+        var name = text.uppercased()
+        if name.hasPrefix("SIG") { name.removeFirst(3) }
+        if let realtime = realtimeNumber(of: name) { return realtime }
+        return (1..<32).first { signal in
+            clinux_signal_name(signal).map { String(cString: $0) == name } ?? false
+        }
+    }
+
+    /// "SIGTERM" for 15.
+    static func name(of number: Int32) -> String {
+        if let name = clinux_signal_name(number) { return "SIG" + String(cString: name) }
+        let offset = number - clinux_first_realtime_signal()
+        if offset == 0 { return "SIGRTMIN" }
+        return offset > 0 ? "SIGRTMIN+\(offset)" : "SIG\(number)"
+    }
+
+    private static func realtimeNumber(of name: String) -> Int32? {
+        let first = clinux_first_realtime_signal()
+        let last = clinux_last_realtime_signal()
+        let number: Int32?
+        if name == "RTMIN" {
+            number = first
+        } else if name == "RTMAX" {
+            number = last
+        } else if name.hasPrefix("RTMIN+") {
+            number = Int32(name.dropFirst(6)).map { first &+ $0 }
+        } else if name.hasPrefix("RTMAX-") {
+            number = Int32(name.dropFirst(6)).map { last &- $0 }
+        } else {
+            return nil
+        }
+        return number.flatMap { (first...last).contains($0) ? $0 : nil }
+    }
+}

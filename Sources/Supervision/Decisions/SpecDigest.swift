@@ -1,0 +1,56 @@
+// Whether two requests ask for the same process. Knows the spec's fields, not their
+// encoding: maps are compared whatever their order.
+
+import ProcgateV1
+
+/// 128 bits over everything that makes a request. Keyed by a secret of this process, so
+/// that nobody can craft two requests with one digest.
+struct SpecDigest: Equatable {
+    private let first: Int
+    private let second: Int
+
+    init(_ spec: ProcessSpec, stdin: StdinSource) {
+        var hashers = (Hasher(), Hasher())
+        hashers.0.combine(1)
+        hashers.1.combine(2)
+        Self.feed(&hashers.0, spec, stdin)
+        Self.feed(&hashers.1, spec, stdin)
+        first = hashers.0.finalize()
+        second = hashers.1.finalize()
+    }
+
+    private static func feed(
+        _ hasher: inout Hasher, _ spec: ProcessSpec, _ stdin: StdinSource
+    ) {
+        hasher.combine(spec.command)
+        hasher.combine(spec.args)
+        hasher.combine(spec.cwd)
+        hasher.combine(spec.env)
+        hasher.combine(spec.timeoutMs)
+        hasher.combine(spec.runAs)
+        hasher.combine(spec.terminal?.columns)
+        hasher.combine(spec.terminal?.rows)
+        hasher.combine(spec.labels)
+        hasher.combine(spec.limits?.memoryBytes ?? 0)
+        hasher.combine(spec.limits?.cpuMillis ?? 0)
+        hasher.combine(spec.limits?.maxProcesses ?? 0)
+        hasher.combine(spec.shell)
+        hasher.combine(spec.clearEnv)
+        hasher.combine(spec.graceMs)
+        hasher.combine(spec.queueTimeoutMs)
+        hasher.combine(spec.output?.retainBytes ?? 0)
+        hasher.combine(spec.output?.holdWhenFull ?? false)
+        hasher.combine(spec.killDescendants)
+        hasher.combine(stdin)
+    }
+}
+
+/// What a process reads.
+public enum StdinSource: Hashable, Sendable {
+    /// A pipe for later writes.
+    case pipe
+    /// /dev/null.
+    case null
+    /// These bytes, then the end.
+    case bytes([UInt8])
+}

@@ -1,0 +1,165 @@
+// Output: from the pipes into the log, and the news of it.
+
+import CLinux
+import Glibc
+import LinuxIO
+import OutputLog
+
+extension Supervisor {
+    /// What a pipe grows to at its first full read; it halves the CPU of a stream.
+    private static let grownPipeBytes: Int32 = 1 << 20
+
+    func outputIsReady(
+        _ process: SupervisedProcess, _ stream: OutputStreamKind, _ readiness: Readiness
+    ) {
+        guard let pipe = process.output(stream) else { return }
+        if readiness.contains(.hangUp) { pipe.sawHangUp = true }
+        if process.isTerminal, readiness.contains(.output) { feed(process) }
+        switch pipe.state {
+        case .queued, .held: return
+        case .paced where !pipe.sawHangUp: return
+        case .idle, .paced: break
+        }
+        if !pipe.sawHangUp, let later = pipe.pacing.delay(now: now) {
+            pipe.state = .paced
+            _ = timers.add(.pace(process.serial, stream), at: later)
+        } else {
+            enqueue(process, pipe)
+        }
+    }
+
+    func enqueue(_ process: SupervisedProcess, _ pipe: OutputPipe) {
+        guard pipe.state != .queued else { return }
+        pipe.state = .queued
+        runQueue.append((process.serial, pipe.stream))
+    }
+
+    /// One read for each pipe in the queue, so that none waits for another's stream.
+    func readQueued() {
+        for _ in 0..<runQueue.count {
+            guard let (serial, stream) = runQueue.popFirst() else { return }
+            guard let process = processes[serial], let pipe = process.output(stream) else {
+                continue
+            }
+            read(process, pipe)
+            if process.commandEndedAt != nil, pipe.state != .queued { settle(process) }
+        }
+    }
+
+    private func read(_ process: SupervisedProcess, _ pipe: OutputPipe) {
+        pipe.state = .idle
+        if process.isHeldBack {
+            pipe.state = .held
+            return
+        }
+        if !pipe.stash.isEmpty, !commitStash(process, pipe) { return }
+        guard let room = reserve(process) else { return waitForRoom(process, pipe) }
+        switch pipe.descriptor.read(into: room) {
+        case .bytes(let count):
+            let isFull = count == room.count
+            keep(process, pipe, count: count, from: room)
+            process.lastOutputAt = now
+            pipe.pacing.didRead(count, at: now)
+            if count >= ReadPacing.fullReadBytes, !pipe.hasGrown, !pipe.isTerminal {
+                pipe.hasGrown = true
+                _ = clinux_grow_pipe(pipe.descriptor.raw, Self.grownPipeBytes)
+            }
+            guard pipe.state == .idle else { return }
+            readOn(process, pipe, isFull: isFull || count >= ReadPacing.fullReadBytes)
+        case .later:
+            process.log.abandonReservation()
+        case .end, .failed:
+            // A terminal whose last user has gone gives EIO.
+            process.log.abandonReservation()
+            closeOutput(process, pipe)
+        }
+    }
+
+    /// After a read: at once where there is more, or the end is to be found.
+    private func readOn(_ process: SupervisedProcess, _ pipe: OutputPipe, isFull: Bool) {
+        if isFull || pipe.sawHangUp || process.commandEndedAt != nil {
+            enqueue(process, pipe)
+        } else if pipe.isTerminal {
+            // A short read of a terminal is no sign that it is empty, and no edge follows.
+            pipe.state = .paced
+            _ = timers.add(.pace(process.serial, pipe.stream), at: now + ReadPacing.interval)
+        }
+    }
+
+    func closeOutput(_ process: SupervisedProcess, _ pipe: OutputPipe) {
+        poller.remove(pipe.descriptor.raw)
+        if pipe.isTerminal { abandonStdin(of: process, .stdinClosed) }
+        if pipe.stream == .stdout { process.stdout = nil } else { process.stderr = nil }
+    }
+
+    /// A reader has made room: read what was held.
+    func readHeld(_ process: SupervisedProcess) {
+        guard !process.isHeldBack else { return }
+        for pipe in process.outputs where pipe.state == .held { enqueue(process, pipe) }
+    }
+
+    // MARK: The log
+
+    private func reserve(_ process: SupervisedProcess) -> UnsafeMutableRawBufferPointer? {
+        while true {
+            if let room = process.log.reserve(limit: process.recordLimit) { return room }
+            if !makeRoom(for: process) { return nil }
+        }
+    }
+
+    /// Makes a record of what was read. Where the arena is full, sets it aside.
+    private func keep(
+        _ process: SupervisedProcess, _ pipe: OutputPipe, count: Int,
+        from room: UnsafeMutableRawBufferPointer
+    ) {
+        let time = wallClockMilliseconds()
+        if let commit = process.log.commit(count: count, stream: pipe.stream, timestamp: time) {
+            return announce(commit, of: process)
+        }
+        pipe.stash = Array(room.prefix(count))
+        process.log.abandonReservation()
+        if makeRoom(for: process) {
+            enqueue(process, pipe)
+        } else {
+            waitForRoom(process, pipe)
+        }
+    }
+
+    private func commitStash(_ process: SupervisedProcess, _ pipe: OutputPipe) -> Bool {
+        while !pipe.stash.isEmpty {
+            guard let room = reserve(process) else {
+                waitForRoom(process, pipe)
+                return false
+            }
+            let count = min(room.count, pipe.stash.count)
+            room.copyBytes(from: pipe.stash[..<count])
+            let time = wallClockMilliseconds()
+            guard
+                let commit = process.log.commit(count: count, stream: pipe.stream, timestamp: time)
+            else {
+                process.log.abandonReservation()
+                if makeRoom(for: process) { continue }
+                waitForRoom(process, pipe)
+                return false
+            }
+            pipe.stash.removeFirst(count)
+            announce(commit, of: process)
+        }
+        return true
+    }
+
+    private func waitForRoom(_ process: SupervisedProcess, _ pipe: OutputPipe) {
+        pipe.state = .held
+        waitingForRoom.insert(process.serial)
+    }
+
+    private func announce(_ commit: LogCommit, of process: SupervisedProcess) {
+        for link in process.followers.keys {
+            tell(link, .appended(serial: process.serial, commit))
+        }
+        if process.log.retainedBytes > process.log.retainBytes {
+            retire(process.log.enforceRetention(), of: process)
+        }
+        if commit.startedSegment { limitOutputMemory(for: process) }
+    }
+}

@@ -1,0 +1,165 @@
+// The end of a process: reaped, drained, told.
+
+import CLinux
+import Glibc
+import LinuxIO
+import OutputLog
+import ProcgateV1
+
+extension Supervisor {
+    /// The command may have ended.
+    func reap(_ process: SupervisedProcess) {
+        guard let pidfd = process.pidfd?.raw else { return }
+        var exit = clinux_exit()
+        guard clinux_reap(pidfd, false, &exit) == 1 else { return }
+        poller.remove(pidfd)
+        process.pidfd = nil
+        process.exit = exit
+        process.commandEndedAt = now
+        leaders[pid_t(process.record.pid)] = nil
+        if let tree = process.tree { commandHasLeft(tree, process) }
+        // Whatever it printed last is in the pipes now; `settle` follows their reading.
+        for pipe in process.outputs where pipe.state != .held { enqueue(process, pipe) }
+        if process.outputs.allSatisfy({ $0.state == .held }) { settle(process) }
+    }
+
+    private func commandHasLeft(_ tree: ProcessTree, _ process: SupervisedProcess) {
+        forest.leaderWasReaped(tree)
+        if case .cgroup(let leaf) = tree.bond { process.ranOutOfMemory = leaf.ranOutOfMemory }
+        guard process.killsDescendants, !forest.isEmpty(tree) else { return }
+        process.record.descendantsAlive = true
+        stop(process, .descendants, grace: .zero)
+    }
+
+    /// Children that are nobody's command: descendants whose parent has gone.
+    func reapOrphans() {
+        orphansArePending = false
+        while true {
+            let pid = clinux_ended_child()
+            if pid <= 0 { return }
+            if let serial = leaders[pid], let process = processes[serial] {
+                reap(process)
+                if leaders[pid] != nil { return }
+            } else if launcher.isLaunching(pid) {
+                // Its launch has not been told yet.
+                orphansArePending = true
+                return
+            } else {
+                clinux_reap_orphan(pid)
+                if pid == launcher.pid { restartLauncher() }
+            }
+        }
+    }
+
+    /// Ends the process where it has come to that.
+    func settle(_ process: SupervisedProcess) {
+        guard process.phase == .running else { return }
+        var drain = Drain()
+        drain.commandEndedAt = process.commandEndedAt
+        drain.hasOpenOutput = !process.outputs.isEmpty
+        drain.isHeldBack = process.outputs.contains { $0.state == .held }
+        drain.lastOutputAt = process.lastOutputAt
+        drain.mustBeGone = process.stopPlan.isStopping
+        if drain.mustBeGone, drain.commandEndedAt != nil {
+            drain.treeIsGone = process.tree.map { forest.isEmpty($0) } ?? true
+            if !drain.treeIsGone { watchTree(process) }
+        }
+        switch drain.decide(now: now) {
+        case .wait:
+            return
+        case .waitUntil(let deadline):
+            if process.timers.drain == nil {
+                setTimer(process, \.drain, .drain(process.serial), at: deadline)
+            }
+        case .end:
+            // A stash that found no room is output all the same.
+            guard process.outputs.allSatisfy({ $0.state != .queued }) else { return }
+            recordOutcome(of: process)
+            end(process, hadPlace: true)
+        }
+    }
+
+    private func recordOutcome(of process: SupervisedProcess) {
+        guard let exit = process.exit else { return }
+        let cause = process.stopPlan.cause
+        if exit.code == Int32(CLD_EXITED) {
+            process.record.outcome = .exitCode(exit.status)
+            process.record.status = .exited
+            process.record.terminationReason = .exited
+        } else {
+            process.record.outcome = .signal(exit.status)
+            process.record.signalName = SignalName.name(of: exit.status)
+            process.record.status = .killed
+            process.record.terminationReason = process.ranOutOfMemory ? .outOfMemory : .signalled
+        }
+        if let reason = cause?.reason { process.record.terminationReason = reason }
+        if cause == .timeout { process.record.status = .timedOut }
+        var usage = ResourceUsage()
+        usage.cpuTimeMs = exit.cpu_us / 1000
+        usage.peakMemoryBytes = exit.peak_bytes
+        process.record.usage = usage
+    }
+
+    /// Makes the record final and tells whoever waits. `record` has its status by now.
+    /// `hadPlace`: it counted among the running.
+    func end(_ process: SupervisedProcess, hadPlace: Bool) {
+        process.phase = .ended
+        process.plan = nil
+        closeDescriptors(of: process)
+        abandonStdin(of: process, .notRunning)
+        if let tree = process.tree { leaveTree(tree, of: process) }
+        for timer in [\ProcessTimers.timeout, \.queue, \.kill, \.drain, \.sweep] {
+            cancelTimer(process, timer)
+        }
+        let retainMilliseconds = configuration.retainTime.nanoseconds / 1_000_000
+        process.record.endedAt = wallClockMilliseconds()
+        let (expiry, overflow) = process.record.endedAt.addingReportingOverflow(retainMilliseconds)
+        process.record.expiresAt = overflow ? .max : expiry
+
+        let record = process.snapshot
+        let followers = process.interestedLinks
+        if process.isAnnounced {
+            for link in followers { tell(link, .ended(serial: process.serial, record)) }
+        }
+        answerStarts(of: process)
+        for call in process.awaiting + process.stopping {
+            waitingCalls[call] = nil
+            reply(call, .process(record))
+        }
+        process.awaiting = []
+        process.stopping = []
+        announceChange(of: process)
+        rememberWhereLetGo(process)
+        if hadPlace { admission.finish() }
+        if shutdown == nil { startWaiting() } else { checkShutdown() }
+    }
+
+    func closeDescriptors(of process: SupervisedProcess) {
+        for pipe in process.outputs { poller.remove(pipe.descriptor.raw) }
+        process.stdout = nil
+        process.stderr = nil
+        if process.stdin.isPolled, let raw = process.stdin.pipe?.raw { poller.remove(raw) }
+        process.stdin.isPolled = false
+        process.stdin.pipe = nil
+        if let pidfd = process.pidfd?.raw { poller.remove(pidfd) }
+        process.pidfd = nil
+    }
+
+    func announceChange(of process: SupervisedProcess) {
+        guard !watchers.isEmpty else { return }
+        let record = process.snapshot
+        for link in watchers { tell(link, .changed(record)) }
+    }
+}
+
+extension StopCause {
+    fileprivate var reason: TerminationReason? {
+        switch self {
+        case .stopped: .stopped
+        case .timeout: .timeout
+        case .callerGone: .callerGone
+        case .shutdown: .shutdown
+        case .descendants: nil
+        }
+    }
+}

@@ -1,0 +1,130 @@
+// Input: bounded writes that wait until the process has taken them.
+
+import Glibc
+import LinuxIO
+
+extension Supervisor {
+    /// What ends the input of a terminal, where its line is empty.
+    private static let endOfTransmission: UInt8 = 4
+
+    /// Answered once the process has taken every byte, and after the close.
+    public func write(_ write: StdinWrite, to id: String, by call: CallID) {
+        do {
+            try accept(write, to: process(id: id), by: call)
+        } catch {
+            reply(call, .failure(error))
+        }
+    }
+
+    private func accept(
+        _ write: StdinWrite, to process: SupervisedProcess, by call: CallID
+    ) throws(Refusal) {
+        guard process.phase != .ended, process.commandEndedAt == nil else { throw .notRunning }
+        if process.isTerminal, write.eof, write.refusesTerminalEOF {
+            throw Refusal(
+                .stdinClosed, "a terminal has no end to close: send its end-of-file character")
+        }
+        process.stdin.pending.append(
+            StdinFeed.PendingWrite(
+                call: call, data: write.data, eof: write.eof, offset: write.offset))
+        waitingCalls[call] = process.serial
+        if process.phase == .running { feed(process) }
+    }
+
+    /// Writes what the process takes now; to be called again when its pipe has room.
+    func feed(_ process: SupervisedProcess) {
+        while var write = process.stdin.pending.first {
+            let start: Int
+            if let done = write.done {
+                start = done
+            } else {
+                switch process.stdin.window.place(offset: write.offset, count: write.data.count) {
+                case .write(let skip): start = skip
+                case .repeated:
+                    answerFirst(process, nil)
+                    continue
+                case .gap:
+                    let accepted = process.stdin.window.accepted
+                    let refusal = Refusal(
+                        .stdinGap, "stdin has \(accepted) bytes, the write begins behind them")
+                    answerFirst(process, refusal)
+                    continue
+                case .closed:
+                    answerFirst(process, .stdinClosed)
+                    continue
+                }
+            }
+            switch take(write.data[start...], process) {
+            case .bytes(let count):
+                process.stdin.window.accept(count)
+                write.done = start + count
+                process.stdin.pending[0] = write
+                if start + count == write.data.count { finishFirst(process, eof: write.eof) }
+            case .later:
+                write.done = start
+                process.stdin.pending[0] = write
+                return waitForReader(process)
+            case .failed:
+                abandonStdin(of: process, .stdinClosed)
+            }
+        }
+    }
+
+    private func take(_ data: ArraySlice<UInt8>, _ process: SupervisedProcess) -> WriteResult {
+        if data.isEmpty { return .bytes(0) }
+        return data.withUnsafeBytes { bytes in
+            if process.isTerminal {
+                return process.stdout?.descriptor.write(bytes) ?? .failed(EPIPE)
+            }
+            return process.stdin.pipe?.write(bytes) ?? .failed(EPIPE)
+        }
+    }
+
+    private func finishFirst(_ process: SupervisedProcess, eof: Bool) {
+        if eof {
+            if process.isTerminal {
+                let end = [Self.endOfTransmission]
+                _ = take(end[...], process)
+            }
+            closeStdin(of: process, byWriter: true)
+        }
+        answerFirst(process, nil)
+    }
+
+    private func answerFirst(_ process: SupervisedProcess, _ refusal: Refusal?) {
+        guard let write = process.stdin.pending.popFirst(), let call = write.call else { return }
+        waitingCalls[call] = nil
+        if let refusal {
+            reply(call, .failure(refusal))
+        } else {
+            reply(call, .stdin(bytes: process.stdin.window.accepted))
+        }
+    }
+
+    private func waitForReader(_ process: SupervisedProcess) {
+        // A terminal's master is polled for both directions from the start.
+        guard !process.stdin.isPolled, let raw = process.stdin.pipe?.raw else { return }
+        process.stdin.isPolled = true
+        try? poller.add(
+            raw, [.output, .edges], token: EventSource.stdin.token(process.serial))
+    }
+
+    func closeStdin(of process: SupervisedProcess, byWriter: Bool) {
+        if process.stdin.isPolled, let raw = process.stdin.pipe?.raw { poller.remove(raw) }
+        process.stdin.isPolled = false
+        process.stdin.pipe = nil
+        process.stdin.window.close(byWriter: byWriter)
+    }
+
+    /// The reader has gone: what waits is refused.
+    func abandonStdin(of process: SupervisedProcess, _ refusal: Refusal) {
+        closeStdin(of: process, byWriter: false)
+        while !process.stdin.pending.isEmpty { answerFirst(process, refusal) }
+    }
+
+    /// The caller of a write is gone: what the process has not taken is dropped.
+    func abandonWrite(_ call: CallID, of process: SupervisedProcess) {
+        process.stdin.pending.removeAll { $0.call == call }
+        if process.phase == .running { feed(process) }
+    }
+}

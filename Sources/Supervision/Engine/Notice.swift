@@ -1,0 +1,88 @@
+// What goes in and out of a supervisor: requests, answers and news, as values. Knows no
+// encoding and no socket.
+
+public import OutputLog
+public import ProcgateV1
+
+public struct StartRequest: Sendable {
+    public var spec: ProcessSpec
+    public var requestKey = ""
+    /// Who asks; keys of different owners are different.
+    public var owner = ""
+    public var stdin = StdinSource.pipe
+    /// What no reader has taken holds the process back.
+    public var held = false
+    public var policy = OwnerPolicy.none
+    /// Follow the log from the answer on.
+    public var follow = false
+
+    public init(spec: ProcessSpec) {
+        self.spec = spec
+    }
+}
+
+public struct StdinWrite: Sendable {
+    public var data: [UInt8] = []
+    /// Close after the data.
+    public var eof = false
+    /// Where the data begins in all of stdin.
+    public var offset: UInt64?
+    /// A terminal has no end to close: refuse, rather than send its character.
+    public var refusesTerminalEOF = false
+
+    public init() {}
+}
+
+public struct ListFilter: Sendable {
+    /// Any of these; none is all.
+    public var statuses: [ProcessStatus] = []
+    public var limit = 100
+    /// Only lower serials; 0 is all.
+    public var beforeSerial: UInt64 = 0
+    /// Milliseconds since the epoch; 0 is unbounded.
+    public var createdAfter: Int64 = 0
+    public var createdBefore: Int64 = 0
+    /// All of these.
+    public var labels: [String: String] = [:]
+
+    public init() {}
+}
+
+/// A log as a new follower finds it.
+public struct LogSnapshot: Sendable {
+    public var segments: [LogSegment]
+    /// Of the first retained record in the first segment.
+    public var firstOffset: Int
+    public var firstSeq: UInt64
+    public var lastSeq: UInt64
+}
+
+public struct StartedAnswer: Sendable {
+    public var process: Process
+    public var serial: UInt64
+    public var log: LogSnapshot?
+    public var joined = false
+    public var ended = false
+}
+
+/// The answer to one call.
+public enum Answer: Sendable {
+    case failure(Refusal)
+    indirect case started(StartedAnswer)
+    indirect case process(Process)
+    case list([(serial: UInt64, process: Process)], more: Bool)
+    /// Of all of stdin so far.
+    case stdin(bytes: UInt64)
+    case done
+}
+
+/// What a link is told.
+public enum Notice: Sendable {
+    case reply(call: UInt64, Answer)
+    case appended(serial: UInt64, LogCommit)
+    case retired(serial: UInt64, ordinal: UInt64)
+    indirect case running(serial: UInt64, Process)
+    indirect case ended(serial: UInt64, Process)
+    indirect case changed(Process)
+    case forgotten(id: String, serial: UInt64)
+}

@@ -1,0 +1,131 @@
+// What is kept of output and of ended processes, and how it goes.
+
+import LinuxIO
+import OutputLog
+
+extension Supervisor {
+    /// After so long without a need the free pages are given back, so many at a time.
+    private static let idleTime: Duration = .seconds(1)
+    private static let trimmedAtOnce = 16
+    /// A log that gives way to others keeps this much.
+    private static let leastRetainedBytes = 64 << 10
+
+    // MARK: Segments
+
+    /// The log gave these segments up.
+    func retire(_ ordinals: [UInt64], of process: SupervisedProcess) {
+        guard !ordinals.isEmpty else { return }
+        var freed: [UInt64] = []
+        for ordinal in ordinals {
+            for link in process.followers.keys {
+                tell(link, .retired(serial: process.serial, ordinal: ordinal))
+            }
+            if process.retired.retire(ordinal, followers: process.followers.keys) {
+                freed.append(ordinal)
+            }
+        }
+        free(freed, of: process)
+    }
+
+    func free(_ ordinals: [UInt64], of process: SupervisedProcess) {
+        guard !ordinals.isEmpty else { return }
+        for ordinal in ordinals { process.log.free(ordinal: ordinal) }
+        if process.retired.isEmpty { departed[process.serial] = nil }
+        scheduleHousekeeping(in: Self.idleTime)
+        let waiting = waitingForRoom
+        waitingForRoom.removeAll()
+        for serial in waiting { processes[serial].map { readHeld($0) } }
+    }
+
+    /// Makes room in a full arena: whoever ended first is forgotten, then `process` itself
+    /// keeps less. Returns whether there may be room now.
+    func makeRoom(for process: SupervisedProcess) -> Bool {
+        let before = arena.bytesInUse
+        while arena.bytesInUse == before, let serial = ledger.popOldest() { forget(serial) }
+        if arena.bytesInUse < before { return true }
+        guard !process.log.isHeld, process.log.retainBytes > Self.leastRetainedBytes else {
+            return false
+        }
+        let share = max(Self.leastRetainedBytes, process.log.retainBytes / 2)
+        retire(process.log.retain(atMost: share), of: process)
+        return arena.bytesInUse < before
+    }
+
+    /// Keeps all output together under its limit.
+    func limitOutputMemory(for process: SupervisedProcess) {
+        var excess =
+            arena.bytesInUse + ledger.count * EndedLedger.recordBytes
+            - configuration.maxOutputMemory
+        while excess > 0, let serial = ledger.popOldest() {
+            excess -= (processes[serial]?.log.bytesInUse ?? 0) + EndedLedger.recordBytes
+            forget(serial)
+        }
+        guard excess > 0, !process.log.isHeld else { return }
+        // Nobody has ended: who prints keeps no more than its share.
+        let share = configuration.maxOutputMemory / max(1, admission.runningCount)
+        let bytes = max(Self.leastRetainedBytes, share)
+        if bytes < process.log.retainBytes {
+            retire(process.log.retain(atMost: bytes), of: process)
+        }
+    }
+
+    // MARK: Ended processes
+
+    /// An ended process that no call owns is remembered for its time.
+    func rememberWhereLetGo(_ process: SupervisedProcess) {
+        guard process.phase == .ended, process.owners.isEmpty,
+            process.owners.orphanedPolicy == nil, !process.isRemembered
+        else { return }
+        process.isRemembered = true
+        process.log.isHeld = false
+        retire(process.log.enforceRetention(), of: process)
+        ledger.add(process.serial, expiresAt: now + configuration.retainTime)
+        limitOutputMemory(for: process)
+        scheduleHousekeeping(in: configuration.retainTime)
+    }
+
+    func forget(_ serial: UInt64) {
+        guard let process = processes[serial] else { return }
+        retire(process.log.dropAll(), of: process)
+        ledger.remove(serial)
+        erase(process)
+        if !process.retired.isEmpty { departed[serial] = process }
+        for link in links { tell(link, .forgotten(id: process.id, serial: serial)) }
+    }
+
+    /// Takes the process out of every list.
+    func erase(_ process: SupervisedProcess) {
+        processes[process.serial] = nil
+        serials[process.id] = nil
+        waitingForRoom.remove(process.serial)
+        if !process.requestKey.isEmpty {
+            keys[keyName(owner: process.record.owner, key: process.requestKey)] = nil
+        }
+        cancelTimer(process, \.resume)
+        if serialsInOrder.count > 2 * processes.count + 64 {
+            serialsInOrder.removeAll { processes[$0] == nil }
+        }
+    }
+
+    // MARK: Housekeeping
+
+    private func scheduleHousekeeping(in delay: Duration) {
+        let deadline = now + delay
+        if let timer = housekeepingTimer {
+            guard let planned = housekeepingDeadline, deadline < planned else { return }
+            timers.cancel(timer)
+        }
+        housekeepingDeadline = deadline
+        housekeepingTimer = timers.add(.housekeeping, at: deadline)
+    }
+
+    func keepHouse() {
+        while let serial = ledger.popExpired(at: now) { forget(serial) }
+        if runQueue.isEmpty, arena.trim(max: Self.trimmedAtOnce) > 0 {
+            scheduleHousekeeping(in: .milliseconds(20))
+        }
+        if let expiry = ledger.nextExpiry() {
+            scheduleHousekeeping(in: max(.milliseconds(1), expiry - now))
+        }
+    }
+}

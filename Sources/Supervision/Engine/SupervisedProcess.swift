@@ -1,0 +1,206 @@
+// One process from its admission until it is forgotten: the state that the supervisor
+// keeps of it. Decides nothing by itself.
+
+import CLinux
+import DequeModule
+import Glibc
+import LinuxIO
+import OutputLog
+import ProcgateV1
+
+///     queued ──> launching ──> running ──> ended
+///       └──────────────┴────────────────────^
+enum ProcessPhase {
+    case queued
+    case launching
+    case running
+    case ended
+}
+
+final class SupervisedProcess {
+    let serial: UInt64
+    let digest: SpecDigest
+    let requestKey: String
+    var phase = ProcessPhase.queued
+    /// As callers see it, apart from what the log and stdin count.
+    var record: Process
+    /// A caller knows of it.
+    var isAnnounced = false
+
+    // Until it runs.
+    var plan: LaunchPlan?
+    var stdinSource: StdinSource
+    let limits: ResourceLimits?
+    /// Starts that wait for the launch.
+    var waitingStarts: [(call: CallID, follow: Bool, joined: Bool)] = []
+    /// Asked for while it was being launched.
+    var stopAfterLaunch: (cause: StopCause, grace: Duration)?
+
+    // While it runs.
+    var pidfd: FileDescriptor?
+    var tree: ProcessTree?
+    var stdout: OutputPipe?
+    var stderr: OutputPipe?
+    let stdin = StdinFeed()
+    let timeout: Duration?
+    let queueTimeout: Duration?
+    let grace: Duration
+    let killsDescendants: Bool
+    let isTerminal: Bool
+    var stopPlan = StopPlan()
+    var treeIsWatched = false
+
+    // After the command.
+    var commandEndedAt: Instant?
+    var exit: clinux_exit?
+    var lastOutputAt: Instant?
+    var ranOutOfMemory = false
+
+    // Output and its readers.
+    let log: LogWriter
+    /// One record takes at most this, so that a short retention keeps some.
+    let recordLimit: Int
+    let holdsWhenFull: Bool
+    /// Links that follow the log, and how often.
+    var followers: [UInt64: Int] = [:]
+    var retired = RetiredSegments()
+    var owners = Ownership()
+    /// In the ledger of those that will be forgotten.
+    var isRemembered = false
+    var awaiting: [CallID] = []
+    var stopping: [CallID] = []
+
+    var timers = ProcessTimers()
+
+    init(
+        serial: UInt64, id: String, request: StartRequest, plan: LaunchPlan, digest: SpecDigest,
+        arena: Arena, configuration: SupervisorConfiguration
+    ) {
+        self.serial = serial
+        self.digest = digest
+        self.plan = plan
+        requestKey = request.requestKey
+        stdinSource = request.stdin
+        let spec = request.spec
+        limits = spec.limits
+        timeout = spec.timeoutMs > 0 ? .milliseconds(clamping: spec.timeoutMs) : nil
+        queueTimeout = spec.queueTimeoutMs > 0 ? .milliseconds(clamping: spec.queueTimeoutMs) : nil
+        grace =
+            spec.graceMs > 0 ? .milliseconds(clamping: spec.graceMs) : configuration.gracePeriod
+        killsDescendants = spec.killDescendants
+        isTerminal = plan.terminal != nil
+        let retainBytes =
+            (spec.output?.retainBytes).flatMap { $0 > 0 ? Int(clamping: $0) : nil }
+            ?? configuration.retainBytes
+        log = LogWriter(arena: arena, retainBytes: retainBytes)
+        recordLimit = max(4096, min(RecordLayout.maxDataCount, retainBytes / 4))
+        holdsWhenFull = spec.output?.holdWhenFull ?? false
+        log.isHeld = request.held || holdsWhenFull
+        record = Process()
+        record.id = id
+        record.status = .queued
+        record.command = spec.command
+        record.args = spec.args
+        record.labels = spec.labels
+        record.cwd = plan.directory
+        record.runAs = plan.user.name
+        record.owner = request.owner
+        record.createdAt = wallClockMilliseconds()
+    }
+
+    var id: String { record.id }
+    var outputs: [OutputPipe] { [stdout, stderr].compactMap { $0 } }
+
+    func output(_ stream: OutputStreamKind) -> OutputPipe? {
+        stream == .stdout ? stdout : stderr
+    }
+
+    /// Unreleased output fills its window.
+    var isHeldBack: Bool {
+        guard log.isHeld else { return false }
+        let window = holdsWhenFull ? log.retainBytes : SupervisorConfiguration.holdWindowBytes
+        return log.unreleasedBytes >= max(window, 1)
+    }
+
+    var snapshot: Process {
+        var process = record
+        process.firstRetainedSeq = log.lastSeq == 0 ? 0 : log.firstRetainedSeq
+        process.lastSeq = log.lastSeq
+        process.stdoutBytes = log.stdoutBytes
+        process.stderrBytes = log.stderrBytes
+        process.stdinBytes = stdin.window.accepted
+        process.stdinClosed = stdin.window.isClosed
+        return process
+    }
+
+    var logSnapshot: LogSnapshot {
+        LogSnapshot(
+            segments: Array(log.segments), firstOffset: log.firstOffset,
+            firstSeq: log.firstRetainedSeq, lastSeq: log.lastSeq)
+    }
+
+    /// Links that hear of its start and end.
+    var interestedLinks: Set<UInt64> {
+        Set(followers.keys).union(owners.calls.map(\.link))
+    }
+}
+
+/// What is set of a process's timers.
+struct ProcessTimers {
+    var timeout: TimerID?
+    var queue: TimerID?
+    var kill: TimerID?
+    var drain: TimerID?
+    var resume: TimerID?
+    var sweep: TimerID?
+}
+
+/// The end of a pipe or a terminal that a process prints to.
+final class OutputPipe {
+    enum State {
+        /// Until the next edge.
+        case idle
+        /// In the run queue.
+        case queued
+        /// Until its timer.
+        case paced
+        /// Until a reader, or the arena, has room.
+        case held
+    }
+
+    let descriptor: FileDescriptor
+    let stream: OutputStreamKind
+    let isTerminal: Bool
+    var state = State.idle
+    var pacing = ReadPacing()
+    var hasGrown = false
+    /// Its writers have gone: read on to the end.
+    var sawHangUp = false
+    /// Was read, and found no room in the arena.
+    var stash: [UInt8] = []
+
+    init(_ descriptor: consuming FileDescriptor, stream: OutputStreamKind, isTerminal: Bool) {
+        self.descriptor = descriptor
+        self.stream = stream
+        self.isTerminal = isTerminal
+    }
+}
+
+/// What waits to be written to a process.
+final class StdinFeed {
+    struct PendingWrite {
+        /// `nil` for what came with the start.
+        let call: CallID?
+        let data: [UInt8]
+        let eof: Bool
+        let offset: UInt64?
+        /// Bytes of `data` that were taken or skipped; `nil` until its turn.
+        var done: Int?
+    }
+
+    var window = StdinWindow()
+    var pending: Deque<PendingWrite> = []
+    /// The pipe's end; a terminal's master belongs to its OutputPipe.
+    var pipe: FileDescriptor?
+    var isPolled = false
+}

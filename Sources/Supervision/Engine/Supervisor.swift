@@ -1,0 +1,303 @@
+// The supervisor: its processes, its loop, and who hears of them. Requests come in as
+// method calls, news go out through `takeNotices`; it knows no socket and no encoding.
+// What it does is in the files beside this one: starting, capturing, feeding, stopping,
+// ending, owning, remembering, answering.
+
+import CLinux
+import DequeModule
+import Glibc
+public import LinuxIO
+public import OutputLog
+import ProcgateV1
+
+/// What an event of the poller is about; packed into its token with a number.
+enum EventSource: UInt8 {
+    /// Of whoever runs the supervisor: its sockets.
+    case client
+    case signals
+    case launcher
+    case exit
+    case stdout
+    case stderr
+    case stdin
+    case tree
+
+    func token(_ number: UInt64) -> UInt64 { UInt64(rawValue) << 56 | number }
+
+    static func parse(_ token: UInt64) -> (EventSource, UInt64)? {
+        EventSource(rawValue: UInt8(token >> 56)).map { ($0, token & (1 << 56 - 1)) }
+    }
+}
+
+enum TimerTarget {
+    case timeout(UInt64)
+    case queueTimeout(UInt64)
+    case kill(UInt64)
+    case drain(UInt64)
+    case resume(UInt64)
+    /// A tree without events is looked at again.
+    case sweep(UInt64)
+    case pace(UInt64, OutputStreamKind)
+    /// Ended processes, free segments.
+    case housekeeping
+}
+
+/// Not thread-safe: made, called and turned on one thread.
+public final class Supervisor {
+    let configuration: SupervisorConfiguration
+    public let arena: Arena
+    public let instanceID = randomID()
+
+    let poller: Poller
+    let signals: SignalSource
+    let launcher: Launcher
+    let forest: Forest
+    var timers = TimerHeap<TimerTarget>()
+    /// Of this turn.
+    var now = Instant.now()
+    private let batch: UnsafeMutableBufferPointer<clinux_event>
+
+    var planner: LaunchPlanner
+    var admission: AdmissionQueue
+    var ledger = EndedLedger()
+    var processes: [UInt64: SupervisedProcess] = [:]
+    var serials: [String: UInt64] = [:]
+    /// By owner and key.
+    var keys: [String: UInt64] = [:]
+    var leaders: [pid_t: UInt64] = [:]
+    /// Ascending; those forgotten leave it lazily.
+    var serialsInOrder: Deque<UInt64> = []
+    var nextSerial: UInt64 = 1
+
+    /// Admitted, waiting for the launcher.
+    var launchLine: Deque<UInt64> = []
+    /// Pipes that can be read.
+    var runQueue: Deque<(serial: UInt64, stream: OutputStreamKind)> = []
+    /// Processes whose output found no room in the arena.
+    var waitingForRoom: Set<UInt64> = []
+    /// Trees that outlive their command.
+    var lingering: [UInt64: ProcessTree] = [:]
+    /// Logs of forgotten processes that links may still read.
+    var departed: [UInt64: SupervisedProcess] = [:]
+    /// Waiting calls by what they wait for, to abandon them.
+    var waitingCalls: [CallID: UInt64] = [:]
+    /// By the process they own.
+    var owningCalls: [CallID: UInt64] = [:]
+    var links: Set<UInt64> = []
+    var watchers: Set<UInt64> = []
+    var outbox: [(link: UInt64, notice: Notice)] = []
+    var orphansArePending = false
+    var housekeepingTimer: TimerID?
+    var housekeepingDeadline: Instant?
+    var shutdown: ShutdownState?
+
+    struct ShutdownState {
+        var calls: [CallID]
+        var isFinished = false
+    }
+
+    /// The free segments that keep their pages: 16 MiB.
+    private static let pooledSegments = 64
+
+    /// Forks the launcher first: to be called early, from the thread that will call `turn`.
+    public init(_ configuration: SupervisorConfiguration) throws {
+        self.configuration = configuration
+        clinux_ignore_signals()
+        launcher = try Launcher()
+        // For thousands of processes; the launcher, forked before, gives children what was
+        // there.
+        clinux_raise_descriptor_limit()
+        _ = clinux_become_subreaper()
+        signals = try SignalSource([SIGCHLD, SIGTERM])
+        poller = try Poller()
+        arena = try Arena(
+            capacityBytes: 2 * configuration.maxOutputMemory + (64 << 20),
+            pooledSegments: Self.pooledSegments)
+        let forestName = "procgate-" + stableHash(of: configuration.stateDirectory)
+        let cgroups = configuration.usesCgroups ? CgroupForest(name: forestName) : nil
+        forest = Forest(cgroups: cgroups)
+        planner = LaunchPlanner(
+            shell: configuration.shell, defaultUser: configuration.defaultUser)
+        admission = AdmissionQueue(
+            maxRunning: configuration.maxRunning, maxQueued: configuration.maxQueued)
+        batch = .allocate(capacity: Poller.batchCount)
+        forest.knows(launcher.pid)
+        try poller.add(signals.raw, .input, token: EventSource.signals.token(0))
+        try poller.add(launcher.socket, .input, token: EventSource.launcher.token(0))
+    }
+
+    deinit {
+        batch.deallocate()
+    }
+
+    // MARK: Links
+
+    /// A gateway's link, by a number that is never used again.
+    public func linkOpened(_ link: UInt64) {
+        links.insert(link)
+    }
+
+    /// News and answers since the last call, each with the link it is for.
+    public func takeNotices() -> [(link: UInt64, notice: Notice)] {
+        defer { outbox.removeAll(keepingCapacity: true) }
+        return outbox
+    }
+
+    /// Polls a descriptor of the caller's own; `number` comes back from `turn`.
+    public func watch(
+        _ descriptor: Int32, _ readiness: Readiness, number: UInt64
+    ) throws(SystemError) {
+        try poller.add(descriptor, readiness, token: EventSource.client.token(number))
+    }
+
+    public func changeWatch(
+        _ descriptor: Int32, _ readiness: Readiness, number: UInt64
+    ) throws(SystemError) {
+        try poller.modify(descriptor, readiness, token: EventSource.client.token(number))
+    }
+
+    public func unwatch(_ descriptor: Int32) {
+        poller.remove(descriptor)
+    }
+
+    func tell(_ link: UInt64, _ notice: Notice) {
+        outbox.append((link, notice))
+    }
+
+    func reply(_ call: CallID, _ answer: Answer) {
+        outbox.append((call.link, .reply(call: call.call, answer)))
+    }
+
+    func process(_ serial: UInt64) -> SupervisedProcess? { processes[serial] }
+
+    func process(id: String) throws(Refusal) -> SupervisedProcess {
+        guard let serial = serials[id], let process = processes[serial] else {
+            throw .notFound(id)
+        }
+        return process
+    }
+
+    // MARK: The loop
+
+    /// Whether a shutdown is complete: there is nothing left to turn for.
+    public var isFinished: Bool { shutdown?.isFinished ?? false }
+
+    /// Waits for events, at most `timeout` (`nil`: until one comes), and acts on them.
+    /// `onClient` is called for descriptors that were given to `watch`.
+    public func turn(
+        timeout: Duration? = nil, onClient: (UInt64, Readiness) -> Void
+    ) throws(SystemError) {
+        let count = try poller.wait(into: batch, timeout: pollTimeout(atMost: timeout))
+        now = .now()
+        for index in 0..<count {
+            let event = batch[index]
+            guard let (source, number) = EventSource.parse(event.token) else { continue }
+            if source == .client {
+                onClient(number, event.readiness)
+            } else {
+                dispatch(source, number, event.readiness)
+            }
+        }
+        while let (_, target) = timers.popDue(at: now) { fire(target) }
+        readQueued()
+    }
+
+    private func pollTimeout(atMost limit: Duration?) -> Duration? {
+        if !runQueue.isEmpty { return .zero }
+        guard let deadline = timers.nextDeadline() else { return limit }
+        let wait = max(.zero, deadline - Instant.now())
+        return limit.map { min($0, wait) } ?? wait
+    }
+
+    private func dispatch(_ source: EventSource, _ number: UInt64, _ readiness: Readiness) {
+        switch source {
+        case .client: break
+        case .signals: takeSignals()
+        case .launcher: takeLaunches()
+        case .exit: processes[number].map { reap($0) }
+        case .stdout: processes[number].map { outputIsReady($0, .stdout, readiness) }
+        case .stderr: processes[number].map { outputIsReady($0, .stderr, readiness) }
+        case .stdin: processes[number].map { feed($0) }
+        case .tree: treeChanged(number)
+        }
+    }
+
+    private func fire(_ target: TimerTarget) {
+        switch target {
+        case .timeout(let serial):
+            guard let process = processes[serial] else { return }
+            process.timers.timeout = nil
+            stop(process, .timeout, grace: process.grace)
+        case .queueTimeout(let serial):
+            guard let process = processes[serial] else { return }
+            process.timers.queue = nil
+            queueTimeOut(process)
+        case .kill(let serial):
+            guard let process = processes[serial] else { return }
+            process.timers.kill = nil
+            act(process.stopPlan.due(now: now), on: process)
+        case .drain(let serial):
+            guard let process = processes[serial] else { return }
+            process.timers.drain = nil
+            settle(process)
+        case .resume(let serial):
+            guard let process = processes[serial] else { return }
+            process.timers.resume = nil
+            follow(process.owners.windowPassed(), of: process)
+        case .sweep(let serial):
+            processes[serial]?.timers.sweep = nil
+            treeChanged(serial)
+        case .pace(let serial, let stream):
+            guard let process = processes[serial], let pipe = process.output(stream),
+                pipe.state == .paced
+            else { return }
+            enqueue(process, pipe)
+        case .housekeeping:
+            housekeepingTimer = nil
+            keepHouse()
+        }
+    }
+
+    func setTimer(
+        _ process: SupervisedProcess, _ timer: WritableKeyPath<ProcessTimers, TimerID?>,
+        _ target: TimerTarget, at deadline: Instant
+    ) {
+        cancelTimer(process, timer)
+        process.timers[keyPath: timer] = timers.add(target, at: deadline)
+    }
+
+    func cancelTimer(
+        _ process: SupervisedProcess, _ timer: WritableKeyPath<ProcessTimers, TimerID?>
+    ) {
+        guard let id = process.timers[keyPath: timer] else { return }
+        timers.cancel(id)
+        process.timers[keyPath: timer] = nil
+    }
+
+    private func takeSignals() {
+        while let signal = signals.next() {
+            if signal == SIGTERM {
+                beginShutdown(grace: nil, for: nil)
+            } else {
+                reapOrphans()
+            }
+        }
+    }
+}
+
+/// 128 bits that cannot be guessed, as 26 letters and digits.
+func randomID() -> String {
+    var bits: UInt128 = 0
+    let status = withUnsafeMutableBytes(of: &bits) { clinux_random($0.baseAddress, $0.count) }
+    precondition(status == 0, "the host gives no random numbers")
+    let digits = Array("abcdefghijklmnopqrstuvwxyz234567".utf8)
+    let text = (0..<26).map { digits[Int(truncatingIfNeeded: bits >> (5 * $0)) & 31] }
+    return String(decoding: text, as: UTF8.self)
+}
+
+/// The same for the same text in every run: FNV-1a.
+func stableHash(of text: String) -> String {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    return String(hash, radix: 36)
+}

@@ -1,0 +1,127 @@
+// The supervisor's side of the launcher process: hands plans over, and takes children
+// back. Why another process, and not a thread: the child is then cloned from a small
+// address space with few descriptors, so that it never sees another user's data, its
+// peak memory is its own, and the supervisor has one thread.
+
+import CLinux
+import DequeModule
+import Glibc
+import LinuxIO
+
+/// What became of one launch.
+enum LaunchResult: ~Copyable {
+    /// The command is being executed; its pid and its pidfd.
+    case running(pid: pid_t, pidfd: FileDescriptor)
+    /// It ended before it was the command: the step that failed, and its errno.
+    case failed(step: clinux_launch_step, code: Int32)
+}
+
+/// Not thread-safe.
+final class Launcher {
+    /// Room for what the kernel takes as arguments, 6 MiB, and for their pointers.
+    private static let slotBytes = 16 << 20
+    /// Pages of a slot that are kept for the next plan.
+    private static let keptSlotBytes = 256 << 10
+
+    private var state = clinux_launcher()
+    private var freeSlots: [UInt32]
+    private var slots: [UInt32: (ticket: UInt64, usedBytes: Int)] = [:]
+
+    /// Forks. To be called before there are threads or much memory.
+    init() throws(SystemError) {
+        freeSlots = Array((0..<UInt32(CLINUX_LAUNCH_SLOTS)).reversed())
+        state.slot_bytes = Self.slotBytes
+        guard clinux_launcher_start(&state) == 0 else { throw SystemError("fork") }
+    }
+
+    deinit {
+        close(state.socket)
+        munmap(state.slots, Self.slotBytes * Int(CLINUX_LAUNCH_SLOTS))
+    }
+
+    /// Readable when a launch is done.
+    var socket: Int32 { state.socket }
+    var pid: pid_t { state.pid }
+    var hasRoom: Bool { !freeSlots.isEmpty }
+    var isIdle: Bool { slots.isEmpty }
+
+    /// Hands a plan over; to be called while there is room. `ticket` comes back with the
+    /// result. Throws where the plan is too large or the launcher is gone.
+    func submit(
+        _ plan: LaunchPlan, _ descriptors: LaunchDescriptors, ticket: UInt64
+    ) throws(SystemError) {
+        guard let number = freeSlots.popLast() else {
+            preconditionFailure("a launch without a free slot")
+        }
+        var slot = LaunchSlot(base: base(of: number), capacity: Self.slotBytes)
+        guard slot.write(plan, descriptors) else {
+            freeSlots.append(number)
+            throw SystemError("execve", code: E2BIG)
+        }
+        let list = descriptors.list
+        guard clinux_launcher_submit(state.socket, number, list, Int32(list.count)) == 0 else {
+            freeSlots.append(number)
+            throw SystemError("sendmsg")
+        }
+        slots[number] = (ticket, slot.usedBytes)
+    }
+
+    /// Takes a launch that is done; `nil` where there is none. Throws where the launcher
+    /// is gone; then `restart`.
+    func takeResult(
+        _ body: (UInt64, consuming LaunchResult) -> Void
+    ) throws(SystemError) -> Bool {
+        var number: UInt32 = 0
+        var pidfd: Int32 = -1
+        switch clinux_launcher_result(state.socket, &number, &pidfd) {
+        case 0: return false
+        case 1: break
+        default: throw SystemError("launcher")
+        }
+        guard let (ticket, usedBytes) = slots.removeValue(forKey: number) else { return true }
+        let launch = LaunchSlot.results(at: base(of: number)).pointee
+        if usedBytes > Self.keptSlotBytes {
+            clinux_launcher_trim(base(of: number), Self.slotBytes, Self.keptSlotBytes)
+        }
+        freeSlots.append(number)
+        body(ticket, Self.result(launch, pidfd: pidfd))
+        return true
+    }
+
+    /// Whether `pid` is a child whose launch has not been told yet: it is not an orphan.
+    func isLaunching(_ pid: pid_t) -> Bool {
+        slots.keys.contains { LaunchSlot.results(at: base(of: $0)).pointee.pid == pid }
+    }
+
+    /// Forks again after the launcher went. Returns the tickets of what was under way:
+    /// their children are killed.
+    func restart() throws(SystemError) -> [UInt64] {
+        close(state.socket)
+        let lost = slots.map { (number: $0.key, ticket: $0.value.ticket) }
+        for (number, _) in lost {
+            let pid = LaunchSlot.results(at: base(of: number)).pointee.pid
+            if pid > 0 { kill(pid, SIGKILL) }
+            freeSlots.append(number)
+        }
+        slots.removeAll()
+        guard clinux_launcher_start(&state) == 0 else { throw SystemError("fork") }
+        return lost.map(\.ticket)
+    }
+
+    private static func result(_ launch: clinux_launch, pidfd: Int32) -> LaunchResult {
+        let step = clinux_launch_step(UInt32(launch.step))
+        guard pidfd >= 0 else { return .failed(step: step, code: launch.error) }
+        let descriptor = FileDescriptor(owning: pidfd)
+        guard step == CLINUX_STEP_NONE else {
+            // It is exiting; nobody else may reap it.
+            var exit = clinux_exit()
+            clinux_reap(descriptor.raw, true, &exit)
+            return .failed(step: step, code: launch.error)
+        }
+        return .running(pid: launch.pid, pidfd: descriptor)
+    }
+
+    private func base(of number: UInt32) -> UnsafeMutableRawPointer {
+        state.slots + Int(number) * Self.slotBytes
+    }
+}

@@ -1,0 +1,37 @@
+// What a supervisor is told when it starts. Knows no command line.
+
+/// Limits and defaults of one supervisor. The defaults are those of the command line.
+public struct SupervisorConfiguration: Sendable {
+    /// Holds the socket and the lock; 0700, the supervisor's own.
+    public var stateDirectory: String
+    /// Runs commands without arguments.
+    public var shell = "/bin/sh"
+    /// Who runs what names nobody; empty is the supervisor's own user.
+    public var defaultUser = ""
+    /// Processes at once.
+    public var maxRunning = 1024
+    /// Processes that wait for a place.
+    public var maxQueued = 4096
+    /// Between TERM and KILL, where the process names none.
+    public var gracePeriod: Duration = .seconds(5)
+    /// How long a keyed process waits for a caller that was lost.
+    public var resumeWindow: Duration = .seconds(10)
+    /// Output kept for each process, in bytes.
+    public var retainBytes = 8 << 20
+    /// How long an ended process is remembered.
+    public var retainTime: Duration = .seconds(600)
+    /// Of all retained output together, in bytes.
+    public var maxOutputMemory = 1 << 30
+    /// Told to gateways.
+    public var version = "0.1.0"
+    /// Processes are kept together by a cgroup each where the host has cgroup v2; without
+    /// it, or where this is `false`, by an inherited mark. For tests of the latter.
+    public var usesCgroups = true
+
+    public init(stateDirectory: String) {
+        self.stateDirectory = stateDirectory
+    }
+
+    /// What a process whose output is held may print before a reader has taken it.
+    static let holdWindowBytes = 4 << 20
+}

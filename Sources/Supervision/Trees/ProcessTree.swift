@@ -1,0 +1,209 @@
+// A command and all that descends from it, and what holds them together. Knows no
+// lifecycle: it counts, signals and kills.
+
+import CLinux
+import Glibc
+import LinuxIO
+
+/// What makes a descendant recognisable.
+enum TreeBond {
+    case cgroup(CgroupLeaf)
+    /// A soft limit of message queues that no other tree has. It survives fork, exec,
+    /// setsid and an empty environment; whoever changes it on purpose is still found by
+    /// the session or by a parent in the tree.
+    case mark(UInt64)
+}
+
+final class ProcessTree {
+    let bond: TreeBond
+    /// The command's own process, 0 before and after.
+    fileprivate(set) var leader: pid_t = 0
+    /// Stays when the leader has been reaped.
+    fileprivate(set) var session: pid_t = 0
+
+    init(bond: TreeBond) {
+        self.bond = bond
+    }
+
+    /// For polling, where changes are told.
+    var events: Int32? {
+        if case .cgroup(let leaf) = bond { return leaf.events.raw }
+        return nil
+    }
+}
+
+/// All trees of one supervisor.
+final class Forest {
+    private var cgroups: CgroupForest?
+    /// Children of the supervisor that belong to no tree, or lead one.
+    private var knownChildren: Set<pid_t> = []
+    private var freeMarks: [UInt64] = []
+    private var nextMark: UInt64
+    private let hardMarkLimit: UInt64
+
+    /// A sweep that finds new members in so many rounds meets a fork bomb; the next one
+    /// goes on.
+    private static let mostRounds = 16
+
+    /// `cgroups`: `nil` is by marks alone.
+    init(cgroups: CgroupForest?) {
+        self.cgroups = cgroups
+        hardMarkLimit = clinux_limit(CLINUX_LIMIT_MESSAGE_QUEUES).hard
+        // Just below what processes have by default, so that nobody misses it.
+        nextMark = min(hardMarkLimit, 819_200)
+    }
+
+    var usesCgroups: Bool { cgroups != nil }
+    var limitsWholeTrees: Bool { cgroups?.hasControllers ?? false }
+
+    func plant() -> ProcessTree {
+        if let leaf = cgroups?.take() { return ProcessTree(bond: .cgroup(leaf)) }
+        if let mark = freeMarks.popLast() { return ProcessTree(bond: .mark(mark)) }
+        nextMark -= 1
+        return ProcessTree(bond: .mark(nextMark))
+    }
+
+    /// The limit that marks the tree, where that is its bond.
+    func markLimit(of tree: ProcessTree) -> clinux_launch_limit? {
+        guard case .mark(let mark) = tree.bond else { return nil }
+        return clinux_launch_limit(
+            resource: CLINUX_LIMIT_MESSAGE_QUEUES, soft: mark, hard: hardMarkLimit)
+    }
+
+    /// A child that is no process of a caller's.
+    func knows(_ pid: pid_t) {
+        knownChildren.insert(pid)
+    }
+
+    func forgets(_ pid: pid_t) {
+        knownChildren.remove(pid)
+    }
+
+    /// A child could not be cloned into its cgroup. Returns whether that is the cgroups'
+    /// fault, and trees are kept together by marks from now on.
+    func abandonCgroups(after code: Int32) -> Bool {
+        guard cgroups != nil, code != EAGAIN, code != ENOMEM else { return false }
+        cgroups = nil
+        return true
+    }
+
+    func leads(_ pid: pid_t, _ tree: ProcessTree) {
+        tree.leader = pid
+        tree.session = pid
+        knownChildren.insert(pid)
+    }
+
+    func leaderWasReaped(_ tree: ProcessTree) {
+        knownChildren.remove(tree.leader)
+        tree.leader = 0
+    }
+
+    /// Takes back a tree that is empty.
+    func clear(_ tree: ProcessTree) {
+        switch tree.bond {
+        case .cgroup(let leaf): cgroups?.give(leaf)
+        case .mark(let mark): freeMarks.append(mark)
+        }
+    }
+
+    func remove() {
+        cgroups?.remove()
+    }
+
+    // MARK: Looking
+
+    func isEmpty(_ tree: ProcessTree) -> Bool {
+        switch tree.bond {
+        case .cgroup(let leaf): return !leaf.isPopulated
+        case .mark(let mark):
+            guard tree.leader == 0 else { return false }
+            // The topmost of those left has been adopted by us.
+            return !ProcessTable.ownChildren().contains { pid in
+                !knownChildren.contains(pid) && isLiving(pid)
+                    && ProcessTable.messageQueueLimit(of: pid) == mark
+            }
+        }
+    }
+
+    /// Everybody in the tree.
+    func members(of tree: ProcessTree) -> [pid_t] {
+        switch tree.bond {
+        case .cgroup(let leaf): return leaf.pids
+        case .mark(let mark): return markedMembers(mark, session: tree.session)
+        }
+    }
+
+    private func isLiving(_ pid: pid_t) -> Bool {
+        ProcessTable.entry(pid).map { !$0.isZombie } ?? false
+    }
+
+    private func markedMembers(_ mark: UInt64, session: pid_t) -> [pid_t] {
+        let own = getpid()
+        let table = ProcessTable.all().filter { $0.pid != own && !$0.isZombie }
+        var members: Set<pid_t> = []
+        for entry in table {
+            let inSession = session != 0 && entry.session == session
+            if inSession || ProcessTable.messageQueueLimit(of: entry.pid) == mark {
+                members.insert(entry.pid)
+            }
+        }
+        var found = true
+        while found {
+            found = false
+            for entry in table
+            where members.contains(entry.parent) && members.insert(entry.pid).inserted {
+                found = true
+            }
+        }
+        return Array(members)
+    }
+
+    // MARK: Signals
+
+    /// Sends `signal` to everybody in the tree, or to those of its group `group`.
+    /// Returns whether there was anybody.
+    @discardableResult
+    func signal(_ tree: ProcessTree, _ signal: Int32, group: pid_t? = nil) -> Bool {
+        let targets = open(members(of: tree).filter { group == nil || getpgid($0) == group })
+        guard !targets.isEmpty else { return false }
+        // Who is still a member after its pidfd was opened was no stranger then.
+        let members = Set(members(of: tree))
+        for target in targets {
+            if members.contains(target.pid) { _ = clinux_pidfd_signal(target.pidfd, signal) }
+            close(target.pidfd)
+        }
+        return true
+    }
+
+    /// Sends KILL to everybody, so that none of them can fork away. Whether they are
+    /// gone is told by `isEmpty`; where the bond is a mark, `kill` is to be repeated
+    /// until then.
+    func kill(_ tree: ProcessTree) {
+        if case .cgroup(let leaf) = tree.bond, leaf.kill() { return }
+        var frozen: [pid_t: Int32] = [:]
+        for _ in 0..<Self.mostRounds {
+            let targets = open(members(of: tree).filter { frozen[$0] == nil })
+            if targets.isEmpty { break }
+            let members = Set(members(of: tree))
+            for target in targets {
+                guard members.contains(target.pid) else {
+                    close(target.pidfd)
+                    continue
+                }
+                _ = clinux_pidfd_signal(target.pidfd, SIGSTOP)
+                frozen[target.pid] = target.pidfd
+            }
+        }
+        for pidfd in frozen.values {
+            _ = clinux_pidfd_signal(pidfd, SIGKILL)
+            close(pidfd)
+        }
+    }
+
+    private func open(_ pids: [pid_t]) -> [(pid: pid_t, pidfd: Int32)] {
+        pids.compactMap { pid in
+            let pidfd = clinux_pidfd_open(pid)
+            return pidfd >= 0 ? (pid, pidfd) : nil
+        }
+    }
+}
