@@ -86,8 +86,16 @@ def swift_dirs():
             yield module.stubs_dir
 
 
+def c_dirs():
+    """Every folder of generated C."""
+    for module in MODULES:
+        yield module.c_dir
+
+
 if __name__ == "__main__":
     import sys
 
-    for each in dict.fromkeys(swift_dirs()):
-        print(f"{sys.argv[1]}/{each}")
+    root, everything = sys.argv[1], "--all" in sys.argv
+    folders = [*swift_dirs(), *(c_dirs() if everything else ())]
+    for each in dict.fromkeys(folders):
+        print(f"{root}/{each}")

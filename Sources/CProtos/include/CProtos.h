@@ -147,7 +147,7 @@ static inline const ProtobufCMessageDescriptor *procgate__v1__get_gateway_respon
 }
 
 const uint8_t *procgate_internal_supervisor_proto(void);
-static const size_t procgate_internal_supervisor_proto_size = 5537;
+static const size_t procgate_internal_supervisor_proto_size = 5901;
 static inline const ProtobufCMessageDescriptor *procgate__internal__command__layout(void) {
     return &procgate__internal__command__descriptor;
 }
@@ -205,6 +205,9 @@ static inline const ProtobufCMessageDescriptor *procgate__internal__watch__layou
 static inline const ProtobufCMessageDescriptor *procgate__internal__shutdown__layout(void) {
     return &procgate__internal__shutdown__descriptor;
 }
+static inline const ProtobufCMessageDescriptor *procgate__internal__census__layout(void) {
+    return &procgate__internal__census__descriptor;
+}
 static inline const ProtobufCMessageDescriptor *procgate__internal__event__layout(void) {
     return &procgate__internal__event__descriptor;
 }
@@ -234,6 +237,12 @@ static inline const ProtobufCMessageDescriptor *procgate__internal__list_entry__
 }
 static inline const ProtobufCMessageDescriptor *procgate__internal__list_reply__layout(void) {
     return &procgate__internal__list_reply__descriptor;
+}
+static inline const ProtobufCMessageDescriptor *procgate__internal__census_reply__layout(void) {
+    return &procgate__internal__census_reply__descriptor;
+}
+static inline const ProtobufCMessageDescriptor *procgate__internal__census_reply__processes_entry__layout(void) {
+    return &procgate__internal__census_reply__processes_entry__descriptor;
 }
 static inline const ProtobufCMessageDescriptor *procgate__internal__stdin_reply__layout(void) {
     return &procgate__internal__stdin_reply__descriptor;

@@ -42,6 +42,7 @@ extension Command: CMessage {
         case 16: self.kind = .abandon(try arena.message(fields.pointee.abandon) ?? Abandon())
         case 17: self.kind = .watch(try arena.message(fields.pointee.watch) ?? Watch())
         case 18: self.kind = .shutdown(try arena.message(fields.pointee.shutdown) ?? Shutdown())
+        case 19: self.kind = .census(try arena.message(fields.pointee.census) ?? Census())
         default: break
         }
     }
@@ -102,6 +103,9 @@ extension Command: CMessage {
         case .shutdown(let value):
             fields.pointee.kind_case = .init(rawValue: 18)
             fields.pointee.shutdown = arena.message(value)
+        case .census(let value):
+            fields.pointee.kind_case = .init(rawValue: 19)
+            fields.pointee.census = arena.message(value)
         case nil: break
         }
     }
@@ -633,6 +637,31 @@ extension Shutdown: CMessage {
     }
 }
 
+extension Census: CMessage {
+    public static var fullName: String { "procgate.internal.Census" }
+
+    package static var layout: UnsafePointer<ProtobufCMessageDescriptor> {
+        procgate__internal__census__layout()
+    }
+
+    public init(decoding bytes: UnsafeRawBufferPointer, memoryLimit: Int) throws(ProtobufError) {
+        self = try Self.decode(bytes, memoryLimit: memoryLimit)
+    }
+
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
+    }
+
+    package init(reading fields: UnsafePointer<Procgate__Internal__Census>, in arena: Arena)
+        throws(ProtobufError)
+    {
+    }
+
+    package func write(to fields: UnsafeMutablePointer<Procgate__Internal__Census>, in arena: Arena)
+    {
+    }
+}
+
 extension Event: CMessage {
     public static var fullName: String { "procgate.internal.Event" }
 
@@ -774,6 +803,7 @@ extension Reply: CMessage {
         case 5: self.kind = .list(try arena.message(fields.pointee.list) ?? ListReply())
         case 6: self.kind = .stdin(try arena.message(fields.pointee.field_6) ?? StdinReply())
         case 7: self.kind = .done(try arena.message(fields.pointee.done) ?? Done())
+        case 8: self.kind = .census(try arena.message(fields.pointee.census) ?? CensusReply())
         default: break
         }
     }
@@ -800,6 +830,9 @@ extension Reply: CMessage {
         case .done(let value):
             fields.pointee.kind_case = .init(rawValue: 7)
             fields.pointee.done = arena.message(value)
+        case .census(let value):
+            fields.pointee.kind_case = .init(rawValue: 8)
+            fields.pointee.census = arena.message(value)
         case nil: break
         }
     }
@@ -1024,6 +1057,53 @@ extension ListReply: CMessage {
     ) {
         (fields.pointee.entries, fields.pointee.n_entries) = arena.list(self.entries)
         fields.pointee.more = self.more ? 1 : 0
+    }
+}
+
+extension CensusReply: CMessage {
+    public static var fullName: String { "procgate.internal.CensusReply" }
+
+    package static var layout: UnsafePointer<ProtobufCMessageDescriptor> {
+        procgate__internal__census_reply__layout()
+    }
+
+    public init(decoding bytes: UnsafeRawBufferPointer, memoryLimit: Int) throws(ProtobufError) {
+        self = try Self.decode(bytes, memoryLimit: memoryLimit)
+    }
+
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
+    }
+
+    package init(reading fields: UnsafePointer<Procgate__Internal__CensusReply>, in arena: Arena)
+        throws(ProtobufError)
+    {
+        self.processes = try arena.map(fields.pointee.processes, fields.pointee.n_processes) {
+            (entry: UnsafeMutablePointer<Procgate__Internal__CensusReply__ProcessesEntry>)
+                throws(ProtobufError) in
+            (entry.pointee.key, entry.pointee.value)
+        }
+        self.outputBytes = fields.pointee.output_bytes
+        self.spawned = fields.pointee.spawned
+        self.spawnUs = fields.pointee.spawn_us
+    }
+
+    package func write(
+        to fields: UnsafeMutablePointer<Procgate__Internal__CensusReply>, in arena: Arena
+    ) {
+        (fields.pointee.processes, fields.pointee.n_processes) = arena.map(
+            self.processes, layout: procgate__internal__census_reply__processes_entry__layout()
+        ) {
+            (
+                entry: UnsafeMutablePointer<Procgate__Internal__CensusReply__ProcessesEntry>, key,
+                value
+            ) in
+            entry.pointee.key = key
+            entry.pointee.value = value
+        }
+        fields.pointee.output_bytes = self.outputBytes
+        fields.pointee.spawned = self.spawned
+        fields.pointee.spawn_us = self.spawnUs
     }
 }
 

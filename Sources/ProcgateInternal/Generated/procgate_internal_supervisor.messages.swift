@@ -28,6 +28,7 @@ public struct Command: ProtobufMessage {
         case abandon(Abandon)
         case watch(Watch)
         case shutdown(Shutdown)
+        case census(Census)
     }
 }
 
@@ -190,6 +191,11 @@ public struct Shutdown: ProtobufMessage {
     public init() {}
 }
 
+/// How things stand, for metrics. Reply: CensusReply.
+public struct Census: ProtobufMessage {
+    public init() {}
+}
+
 public struct Event: ProtobufMessage {
     public var kind: Kind?
 
@@ -239,6 +245,7 @@ public struct Reply: ProtobufMessage {
         case list(ListReply)
         case stdin(StdinReply)
         case done(Done)
+        case census(CensusReply)
     }
 }
 
@@ -305,6 +312,18 @@ public struct ListEntry: ProtobufMessage {
 public struct ListReply: ProtobufMessage {
     public var entries: [ListEntry] = []
     public var more: Bool = false
+
+    public init() {}
+}
+
+public struct CensusReply: ProtobufMessage {
+    /// Processes of each status, by its number in the contract.
+    public var processes: [UInt32: UInt64] = [:]
+    /// Of the arena.
+    public var outputBytes: UInt64 = 0
+    /// Since the supervisor's start: processes spawned, and how long that took together.
+    public var spawned: UInt64 = 0
+    public var spawnUs: UInt64 = 0
 
     public init() {}
 }

@@ -122,6 +122,12 @@ void   procgate__internal__shutdown__init
   static const Procgate__Internal__Shutdown init_value = PROCGATE__INTERNAL__SHUTDOWN__INIT;
   *message = init_value;
 }
+void   procgate__internal__census__init
+                     (Procgate__Internal__Census         *message)
+{
+  static const Procgate__Internal__Census init_value = PROCGATE__INTERNAL__CENSUS__INIT;
+  *message = init_value;
+}
 void   procgate__internal__event__init
                      (Procgate__Internal__Event         *message)
 {
@@ -182,6 +188,18 @@ void   procgate__internal__list_reply__init
   static const Procgate__Internal__ListReply init_value = PROCGATE__INTERNAL__LIST_REPLY__INIT;
   *message = init_value;
 }
+void   procgate__internal__census_reply__processes_entry__init
+                     (Procgate__Internal__CensusReply__ProcessesEntry         *message)
+{
+  static const Procgate__Internal__CensusReply__ProcessesEntry init_value = PROCGATE__INTERNAL__CENSUS_REPLY__PROCESSES_ENTRY__INIT;
+  *message = init_value;
+}
+void   procgate__internal__census_reply__init
+                     (Procgate__Internal__CensusReply         *message)
+{
+  static const Procgate__Internal__CensusReply init_value = PROCGATE__INTERNAL__CENSUS_REPLY__INIT;
+  *message = init_value;
+}
 void   procgate__internal__stdin_reply__init
                      (Procgate__Internal__StdinReply         *message)
 {
@@ -230,7 +248,7 @@ void   procgate__internal__forgotten__init
   static const Procgate__Internal__Forgotten init_value = PROCGATE__INTERNAL__FORGOTTEN__INIT;
   *message = init_value;
 }
-static const ProtobufCFieldDescriptor procgate__internal__command__field_descriptors[18] =
+static const ProtobufCFieldDescriptor procgate__internal__command__field_descriptors[19] =
 {
   {
     "call",
@@ -448,11 +466,24 @@ static const ProtobufCFieldDescriptor procgate__internal__command__field_descrip
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "census",
+    19,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Procgate__Internal__Command, kind_case),
+    offsetof(Procgate__Internal__Command, census),
+    &procgate__internal__census__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__command__field_indices_by_name[] = {
   15,   /* field[15] = abandon */
   13,   /* field[13] = await */
   0,   /* field[0] = call */
+  18,   /* field[18] = census */
   14,   /* field[14] = field_15 */
   5,   /* field[5] = follow */
   3,   /* field[3] = get */
@@ -472,7 +503,7 @@ static const unsigned procgate__internal__command__field_indices_by_name[] = {
 static const ProtobufCIntRange procgate__internal__command__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 18 }
+  { 0, 19 }
 };
 const ProtobufCMessageDescriptor procgate__internal__command__descriptor =
 {
@@ -482,7 +513,7 @@ const ProtobufCMessageDescriptor procgate__internal__command__descriptor =
   "Procgate__Internal__Command",
   "procgate.internal",
   sizeof(Procgate__Internal__Command),
-  18,
+  19,
   procgate__internal__command__field_descriptors,
   procgate__internal__command__field_indices_by_name,
   1,  procgate__internal__command__number_ranges,
@@ -1537,6 +1568,24 @@ const ProtobufCMessageDescriptor procgate__internal__shutdown__descriptor =
   (ProtobufCMessageInit) procgate__internal__shutdown__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+#define procgate__internal__census__field_descriptors NULL
+#define procgate__internal__census__field_indices_by_name NULL
+#define procgate__internal__census__number_ranges NULL
+const ProtobufCMessageDescriptor procgate__internal__census__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "procgate.internal.Census",
+  "Census",
+  "Procgate__Internal__Census",
+  "procgate.internal",
+  sizeof(Procgate__Internal__Census),
+  0,
+  procgate__internal__census__field_descriptors,
+  procgate__internal__census__field_indices_by_name,
+  0,  procgate__internal__census__number_ranges,
+  (ProtobufCMessageInit) procgate__internal__census__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCFieldDescriptor procgate__internal__event__field_descriptors[8] =
 {
   {
@@ -1861,7 +1910,7 @@ const ProtobufCMessageDescriptor procgate__internal__welcome__descriptor =
   (ProtobufCMessageInit) procgate__internal__welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__reply__field_descriptors[7] =
+static const ProtobufCFieldDescriptor procgate__internal__reply__field_descriptors[8] =
 {
   {
     "call",
@@ -1947,9 +1996,22 @@ static const ProtobufCFieldDescriptor procgate__internal__reply__field_descripto
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "census",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Procgate__Internal__Reply, kind_case),
+    offsetof(Procgate__Internal__Reply, census),
+    &procgate__internal__census_reply__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__reply__field_indices_by_name[] = {
   0,   /* field[0] = call */
+  7,   /* field[7] = census */
   6,   /* field[6] = done */
   1,   /* field[1] = failure */
   5,   /* field[5] = field_6 */
@@ -1960,7 +2022,7 @@ static const unsigned procgate__internal__reply__field_indices_by_name[] = {
 static const ProtobufCIntRange procgate__internal__reply__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor procgate__internal__reply__descriptor =
 {
@@ -1970,7 +2032,7 @@ const ProtobufCMessageDescriptor procgate__internal__reply__descriptor =
   "Procgate__Internal__Reply",
   "procgate.internal",
   sizeof(Procgate__Internal__Reply),
-  7,
+  8,
   procgate__internal__reply__field_descriptors,
   procgate__internal__reply__field_indices_by_name,
   1,  procgate__internal__reply__number_ranges,
@@ -2410,6 +2472,134 @@ const ProtobufCMessageDescriptor procgate__internal__list_reply__descriptor =
   procgate__internal__list_reply__field_indices_by_name,
   1,  procgate__internal__list_reply__number_ranges,
   (ProtobufCMessageInit) procgate__internal__list_reply__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor procgate__internal__census_reply__processes_entry__field_descriptors[2] =
+{
+  {
+    "key",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__CensusReply__ProcessesEntry, key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "value",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__CensusReply__ProcessesEntry, value),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned procgate__internal__census_reply__processes_entry__field_indices_by_name[] = {
+  0,   /* field[0] = key */
+  1,   /* field[1] = value */
+};
+static const ProtobufCIntRange procgate__internal__census_reply__processes_entry__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor procgate__internal__census_reply__processes_entry__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "procgate.internal.CensusReply.ProcessesEntry",
+  "ProcessesEntry",
+  "Procgate__Internal__CensusReply__ProcessesEntry",
+  "procgate.internal",
+  sizeof(Procgate__Internal__CensusReply__ProcessesEntry),
+  2,
+  procgate__internal__census_reply__processes_entry__field_descriptors,
+  procgate__internal__census_reply__processes_entry__field_indices_by_name,
+  1,  procgate__internal__census_reply__processes_entry__number_ranges,
+  (ProtobufCMessageInit) procgate__internal__census_reply__processes_entry__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor procgate__internal__census_reply__field_descriptors[4] =
+{
+  {
+    "processes",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Procgate__Internal__CensusReply, n_processes),
+    offsetof(Procgate__Internal__CensusReply, processes),
+    &procgate__internal__census_reply__processes_entry__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "output_bytes",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__CensusReply, output_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "spawned",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__CensusReply, spawned),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "spawn_us",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__CensusReply, spawn_us),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned procgate__internal__census_reply__field_indices_by_name[] = {
+  1,   /* field[1] = output_bytes */
+  0,   /* field[0] = processes */
+  3,   /* field[3] = spawn_us */
+  2,   /* field[2] = spawned */
+};
+static const ProtobufCIntRange procgate__internal__census_reply__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor procgate__internal__census_reply__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "procgate.internal.CensusReply",
+  "CensusReply",
+  "Procgate__Internal__CensusReply",
+  "procgate.internal",
+  sizeof(Procgate__Internal__CensusReply),
+  4,
+  procgate__internal__census_reply__field_descriptors,
+  procgate__internal__census_reply__field_indices_by_name,
+  1,  procgate__internal__census_reply__number_ranges,
+  (ProtobufCMessageInit) procgate__internal__census_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor procgate__internal__stdin_reply__field_descriptors[1] =

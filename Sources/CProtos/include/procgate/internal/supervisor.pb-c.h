@@ -36,6 +36,7 @@ typedef struct Procgate__Internal__Delete Procgate__Internal__Delete;
 typedef struct Procgate__Internal__Abandon Procgate__Internal__Abandon;
 typedef struct Procgate__Internal__Watch Procgate__Internal__Watch;
 typedef struct Procgate__Internal__Shutdown Procgate__Internal__Shutdown;
+typedef struct Procgate__Internal__Census Procgate__Internal__Census;
 typedef struct Procgate__Internal__Event Procgate__Internal__Event;
 typedef struct Procgate__Internal__Welcome Procgate__Internal__Welcome;
 typedef struct Procgate__Internal__Reply Procgate__Internal__Reply;
@@ -46,6 +47,8 @@ typedef struct Procgate__Internal__LogState Procgate__Internal__LogState;
 typedef struct Procgate__Internal__Segment Procgate__Internal__Segment;
 typedef struct Procgate__Internal__ListEntry Procgate__Internal__ListEntry;
 typedef struct Procgate__Internal__ListReply Procgate__Internal__ListReply;
+typedef struct Procgate__Internal__CensusReply Procgate__Internal__CensusReply;
+typedef struct Procgate__Internal__CensusReply__ProcessesEntry Procgate__Internal__CensusReply__ProcessesEntry;
 typedef struct Procgate__Internal__StdinReply Procgate__Internal__StdinReply;
 typedef struct Procgate__Internal__Done Procgate__Internal__Done;
 typedef struct Procgate__Internal__Appended Procgate__Internal__Appended;
@@ -79,7 +82,8 @@ typedef enum {
   PROCGATE__INTERNAL__COMMAND__KIND_FIELD_15 = 15,
   PROCGATE__INTERNAL__COMMAND__KIND_ABANDON = 16,
   PROCGATE__INTERNAL__COMMAND__KIND_WATCH = 17,
-  PROCGATE__INTERNAL__COMMAND__KIND_SHUTDOWN = 18
+  PROCGATE__INTERNAL__COMMAND__KIND_SHUTDOWN = 18,
+  PROCGATE__INTERNAL__COMMAND__KIND_CENSUS = 19
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(PROCGATE__INTERNAL__COMMAND__KIND__CASE)
 } Procgate__Internal__Command__KindCase;
 
@@ -106,6 +110,7 @@ struct  Procgate__Internal__Command
     Procgate__Internal__Abandon *abandon;
     Procgate__Internal__Watch *watch;
     Procgate__Internal__Shutdown *shutdown;
+    Procgate__Internal__Census *census;
   };
 };
 #define PROCGATE__INTERNAL__COMMAND__INIT \
@@ -323,6 +328,15 @@ struct  Procgate__Internal__Shutdown
     , 0, 0 }
 
 
+struct  Procgate__Internal__Census
+{
+  ProtobufCMessage base;
+};
+#define PROCGATE__INTERNAL__CENSUS__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__census__descriptor) \
+     }
+
+
 typedef enum {
   PROCGATE__INTERNAL__EVENT__KIND__NOT_SET = 0,
   PROCGATE__INTERNAL__EVENT__KIND_WELCOME = 1,
@@ -385,7 +399,8 @@ typedef enum {
   PROCGATE__INTERNAL__REPLY__KIND_PROCESS = 4,
   PROCGATE__INTERNAL__REPLY__KIND_LIST = 5,
   PROCGATE__INTERNAL__REPLY__KIND_FIELD_6 = 6,
-  PROCGATE__INTERNAL__REPLY__KIND_DONE = 7
+  PROCGATE__INTERNAL__REPLY__KIND_DONE = 7,
+  PROCGATE__INTERNAL__REPLY__KIND_CENSUS = 8
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(PROCGATE__INTERNAL__REPLY__KIND__CASE)
 } Procgate__Internal__Reply__KindCase;
 
@@ -401,6 +416,7 @@ struct  Procgate__Internal__Reply
     Procgate__Internal__ListReply *list;
     Procgate__Internal__StdinReply *field_6;
     Procgate__Internal__Done *done;
+    Procgate__Internal__CensusReply *census;
   };
 };
 #define PROCGATE__INTERNAL__REPLY__INIT \
@@ -491,6 +507,31 @@ struct  Procgate__Internal__ListReply
 #define PROCGATE__INTERNAL__LIST_REPLY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__list_reply__descriptor) \
     , 0,NULL, 0 }
+
+
+struct  Procgate__Internal__CensusReply__ProcessesEntry
+{
+  ProtobufCMessage base;
+  uint32_t key;
+  uint64_t value;
+};
+#define PROCGATE__INTERNAL__CENSUS_REPLY__PROCESSES_ENTRY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__census_reply__processes_entry__descriptor) \
+    , 0, 0 }
+
+
+struct  Procgate__Internal__CensusReply
+{
+  ProtobufCMessage base;
+  size_t n_processes;
+  Procgate__Internal__CensusReply__ProcessesEntry **processes;
+  uint64_t output_bytes;
+  uint64_t spawned;
+  uint64_t spawn_us;
+};
+#define PROCGATE__INTERNAL__CENSUS_REPLY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__census_reply__descriptor) \
+    , 0,NULL, 0, 0, 0 }
 
 
 struct  Procgate__Internal__StdinReply
@@ -638,6 +679,9 @@ void   procgate__internal__watch__init
 /* Procgate__Internal__Shutdown methods */
 void   procgate__internal__shutdown__init
                      (Procgate__Internal__Shutdown         *message);
+/* Procgate__Internal__Census methods */
+void   procgate__internal__census__init
+                     (Procgate__Internal__Census         *message);
 /* Procgate__Internal__Event methods */
 void   procgate__internal__event__init
                      (Procgate__Internal__Event         *message);
@@ -668,6 +712,12 @@ void   procgate__internal__list_entry__init
 /* Procgate__Internal__ListReply methods */
 void   procgate__internal__list_reply__init
                      (Procgate__Internal__ListReply         *message);
+/* Procgate__Internal__CensusReply__ProcessesEntry methods */
+void   procgate__internal__census_reply__processes_entry__init
+                     (Procgate__Internal__CensusReply__ProcessesEntry         *message);
+/* Procgate__Internal__CensusReply methods */
+void   procgate__internal__census_reply__init
+                     (Procgate__Internal__CensusReply         *message);
 /* Procgate__Internal__StdinReply methods */
 void   procgate__internal__stdin_reply__init
                      (Procgate__Internal__StdinReply         *message);
@@ -751,6 +801,9 @@ typedef void (*Procgate__Internal__Watch_Closure)
 typedef void (*Procgate__Internal__Shutdown_Closure)
                  (const Procgate__Internal__Shutdown *message,
                   void *closure_data);
+typedef void (*Procgate__Internal__Census_Closure)
+                 (const Procgate__Internal__Census *message,
+                  void *closure_data);
 typedef void (*Procgate__Internal__Event_Closure)
                  (const Procgate__Internal__Event *message,
                   void *closure_data);
@@ -780,6 +833,12 @@ typedef void (*Procgate__Internal__ListEntry_Closure)
                   void *closure_data);
 typedef void (*Procgate__Internal__ListReply_Closure)
                  (const Procgate__Internal__ListReply *message,
+                  void *closure_data);
+typedef void (*Procgate__Internal__CensusReply__ProcessesEntry_Closure)
+                 (const Procgate__Internal__CensusReply__ProcessesEntry *message,
+                  void *closure_data);
+typedef void (*Procgate__Internal__CensusReply_Closure)
+                 (const Procgate__Internal__CensusReply *message,
                   void *closure_data);
 typedef void (*Procgate__Internal__StdinReply_Closure)
                  (const Procgate__Internal__StdinReply *message,
@@ -830,6 +889,7 @@ extern const ProtobufCMessageDescriptor procgate__internal__delete__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__abandon__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__watch__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__shutdown__descriptor;
+extern const ProtobufCMessageDescriptor procgate__internal__census__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__event__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__welcome__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__reply__descriptor;
@@ -840,6 +900,8 @@ extern const ProtobufCMessageDescriptor procgate__internal__log_state__descripto
 extern const ProtobufCMessageDescriptor procgate__internal__segment__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__list_entry__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__list_reply__descriptor;
+extern const ProtobufCMessageDescriptor procgate__internal__census_reply__descriptor;
+extern const ProtobufCMessageDescriptor procgate__internal__census_reply__processes_entry__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__stdin_reply__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__done__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__appended__descriptor;
