@@ -181,9 +181,11 @@ class Gateway:
 
     def restart(self, *more):
         """Another gateway on the same address and state directory."""
-        return self.start("--listen", self.address, *more) if not any(
-            option == "--listen" for option in self.options
-        ) else self.start(*more)
+        return (
+            self.start("--listen", self.address, *more)
+            if not any(option == "--listen" for option in self.options)
+            else self.start(*more)
+        )
 
     def log(self):
         return self.log_path.read_text(errors="replace")
@@ -232,7 +234,9 @@ class Gateway:
 
     @property
     def supervisor(self):
-        return eventually(self.find_supervisor, what="a `procgate supervise` for the state directory")
+        return eventually(
+            self.find_supervisor, what="a `procgate supervise` for the state directory"
+        )
 
     def find_supervisor(self):
         for pid in pids():

@@ -31,7 +31,7 @@ from contract import (
     wait,
     write,
 )
-from gateway import alive, eventually, gateway
+from gateway import alive, arguments, eventually, gateway, pids
 
 # Numbered lines until the file STOP is there. STOP
 LINES = """
@@ -247,9 +247,11 @@ def test_a_gateway_killed_at_its_start_leaves_no_second_supervisor():
             g.wait()
         g.start()
         assert run(g.stub, "echo x").stdout == b"x\n"
-        from gateway import arguments, pids
-
-        mine = [pid for pid in pids() if str(g.state) in arguments(pid) and "supervise" in arguments(pid)]
+        mine = [
+            pid
+            for pid in pids()
+            if str(g.state) in arguments(pid) and "supervise" in arguments(pid)
+        ]
         assert len([pid for pid in mine if alive(pid)]) == 1
         stop(g.stub, start(g.stub, "sleep 1000").id, grace_ms=0)
         assert os.path.exists(g.state / "supervisor.sock")

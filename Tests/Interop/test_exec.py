@@ -149,7 +149,12 @@ def test_output_is_streamed_while_the_command_runs(stub):
 
 
 def test_a_command_that_is_not_there_has_failed_to_start(stub):
-    for words in (("no-such-command", "x"), ("/no/such/command", "x"), ("/etc/passwd", "x"), ("/tmp", "x")):
+    for words in (
+        ("no-such-command", "x"),
+        ("/no/such/command", "x"),
+        ("/etc/passwd", "x"),
+        ("/tmp", "x"),
+    ):
         ran = run(stub, *words)
         assert ran.process.status == FAILED, words
         assert ran.process.WhichOneof("outcome") == "error"

@@ -126,7 +126,13 @@ def test_the_owner_is_the_name_of_the_token(tmp_path):
 
 
 def test_signal_names_are_those_of_linux(stub):
-    for number, name in ((1, "SIGHUP"), (2, "SIGINT"), (13, "SIGPIPE"), (14, "SIGALRM"), (31, "SIGSYS")):
+    for number, name in (
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (13, "SIGPIPE"),
+        (14, "SIGALRM"),
+        (31, "SIGSYS"),
+    ):
         process = run(stub, f"kill -{number} $$").process
         assert (process.signal, process.signal_name) == (number, name)
 

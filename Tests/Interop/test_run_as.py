@@ -54,7 +54,9 @@ def test_real_effective_and_saved_ids_are_all_the_users(stub):
 
 
 def test_the_user_has_no_way_back(stub):
-    ran = run(stub, "grep -E '^(CapEff|CapPrm|NoNewPrivs):' /proc/self/status", run_as="daemon", cwd="/")
+    ran = run(
+        stub, "grep -E '^(CapEff|CapPrm|NoNewPrivs):' /proc/self/status", run_as="daemon", cwd="/"
+    )
     told = {line.split()[0]: int(line.split()[1], 16) for line in ran.lines}
     assert told == {"CapEff:": 0, "CapPrm:": 0, "NoNewPrivs:": 1}
 

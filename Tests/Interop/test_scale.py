@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from contract import MiB, begin, collect, follow, info, listing, run, start, stop, wait, write
+from contract import MiB, begin, collect, follow, info, listing, pb, run, start, stop, wait, write
 from gateway import descriptors, eventually, gateway, resident, zombies
-from wire import SERVICE, Connection
+from wire import SERVICE, Connection, message
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(170)]
 SOAK = bool(os.environ.get("PROCGATE_SOAK"))
@@ -96,7 +96,7 @@ def test_calls_of_every_kind_leak_nothing():
                 write(stub, id, b"x" * 1000)
                 next(follower)
                 follower.cancel()
-                stub.Wait.future(wait_request(id)).cancel()
+                stub.Wait.future(pb.WaitRequest(process_id=id)).cancel()
                 write(stub, id, eof=True)
                 wait(stub, id)
                 stop(stub, start(stub, "sleep 1000").id, grace_ms=0)
@@ -117,12 +117,6 @@ def test_calls_of_every_kind_leak_nothing():
             assert after <= before + 2, prints
         for before, after in zip(prints[0].resident, prints[-1].resident):
             assert after <= before + 3 * MiB, prints
-
-
-def wait_request(id):
-    from contract import pb
-
-    return pb.WaitRequest(process_id=id)
 
 
 def test_a_large_random_stream_to_a_pausing_reader_is_right_and_memory_bounded():
@@ -201,7 +195,10 @@ def test_a_thousand_connections_with_one_call_each():
     with gateway("--max-connections", "1100") as g:
         id = start(g.stub, "read x; echo out").id
         connections = [Connection(g.address, g.token) for _ in range(1000)]
-        ids = [connection.request(SERVICE + "StreamOutput", stream_body(id)) for connection in connections]
+        ids = [
+            connection.request(SERVICE + "StreamOutput", stream_body(id))
+            for connection in connections
+        ]
         write(g.stub, id, b"\n")
         for connection, each in zip(connections, ids):
             response = connection.response(each, 30)
@@ -211,7 +208,6 @@ def test_a_thousand_connections_with_one_call_each():
 
 def stream_body(id):
     from contract import pb
-    from wire import message
 
     return message(pb.StreamOutputRequest(process_id=id).SerializeToString())
 

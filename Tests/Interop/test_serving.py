@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from contract import Code, Ran, begin, get, info, pb, refused, run, start, until, wait
+from contract import Code, Ran, begin, get, info, pb, refused, run, start, until
 from gateway import BINARY, alive, arguments, children, eventually, gateway, procgate
 from wire import SERVICE, Connection
 
@@ -116,9 +116,9 @@ def test_help_names_every_option_of_serve():
 
 def test_help_names_every_command():
     text = procgate("--help").stdout.decode()
-    for command in (
-        "serve supervise exec start ps show logs wait attach stdin signal stop rm info".split()
-    ):
+    for (
+        command
+    ) in "serve supervise exec start ps show logs wait attach stdin signal stop rm info".split():
         assert command in text.split(), command
 
 
@@ -155,21 +155,6 @@ def test_ids_of_the_instance_stay_while_the_supervisor_does():
         assert info(g.stub).instance_id == first
     with gateway() as g:
         assert info(g.stub).instance_id != first
-
-
-def test_there_is_one_supervisor_for_one_state_directory():
-    with gateway() as g:
-        one = g.supervisor
-        with gateway(state=g.state) as other:
-            assert other.supervisor == one
-            id = run(g.stub, "echo shared").id
-            assert wait(other.stub, id).stdout_data == b"shared\n"
-            other.close_channels()
-            other.process.kill()
-            other.wait()
-            other.supervisors.clear()
-            other.find_supervisor = lambda: None
-            assert run(g.stub, "echo still").stdout == b"still\n"
 
 
 def test_a_supervisor_can_be_started_ahead(tmp_path):

@@ -29,7 +29,7 @@ LEADER, TREE_SCOPE = pb.SIGNAL_SCOPE_LEADER, pb.SIGNAL_SCOPE_TREE
 # The command and a child, each telling of USR1; and one that left the group.
 TELLS = """
 say() { trap "echo $1 got it" USR1; echo $1 ready; while :; do sleep 0.02; done; }
-(say child) & 
+(say child) &
 setsid sh -c 'trap "echo stray got it" USR1; echo stray ready; while :; do sleep 0.02; done' &
 say leader
 """
@@ -86,7 +86,20 @@ def test_every_spelling_of_a_signal_is_taken(stub):
 
 def test_what_is_no_signal_is_refused(stub):
     process = start(stub, "sleep 1000")
-    for spelling in ("", "NOPE", "SIG", "SIGNOPE", "65", "999", "-1", "-9", "9x", " 9", "TERM ", "1e1"):
+    for spelling in (
+        "",
+        "NOPE",
+        "SIG",
+        "SIGNOPE",
+        "65",
+        "999",
+        "-1",
+        "-9",
+        "9x",
+        " 9",
+        "TERM ",
+        "1e1",
+    ):
         with refused(Code.INVALID_ARGUMENT, "SIGNAL_INVALID"):
             send_signal(stub, process.id, spelling)
     assert alive(process.pid)

@@ -37,7 +37,23 @@ def test_a_command_with_arguments_is_run_directly(stub):
 
 
 def test_arguments_arrive_exactly(stub):
-    args = ["", " ", "a b", "'", '"', "\\", "$HOME", "`id`", "*", "\n", "\t", "ünïcödé ☃ 🎈", "-n", "--", "x=y"]
+    args = [
+        "",
+        " ",
+        "a b",
+        "'",
+        '"',
+        "\\",
+        "$HOME",
+        "`id`",
+        "*",
+        "\n",
+        "\t",
+        "ünïcödé ☃ 🎈",
+        "-n",
+        "--",
+        "x=y",
+    ]
     ran = run(stub, "/usr/bin/printf", "%s\\0", *args)
     assert ran.stdout.decode().split("\0")[:-1] == args
 
@@ -142,7 +158,12 @@ def test_the_base_environment_is_the_target_users(stub):
 def test_env_is_added_to_the_base_environment(stub):
     found = environment(stub, env={"FOO": "bar baz", "EMPTY": "", "UNI": "ü☃", "X": "a=b\nc"})
     assert set(found) == BASE | {"FOO", "EMPTY", "UNI", "X"}
-    assert (found["FOO"], found["EMPTY"], found["UNI"], found["X"]) == ("bar baz", "", "ü☃", "a=b\nc")
+    assert (found["FOO"], found["EMPTY"], found["UNI"], found["X"]) == (
+        "bar baz",
+        "",
+        "ü☃",
+        "a=b\nc",
+    )
 
 
 def test_env_replaces_what_the_base_environment_has(stub):
@@ -190,7 +211,9 @@ def test_a_command_leads_a_process_group_of_its_own(stub):
 
 
 def test_spec_fields_come_back_in_the_process(stub):
-    ran = run(stub, "echo", "a", "b c", cwd="/tmp", run_as="daemon", labels={"k": "v", "": "e", "ü": "☃"})
+    ran = run(
+        stub, "echo", "a", "b c", cwd="/tmp", run_as="daemon", labels={"k": "v", "": "e", "ü": "☃"}
+    )
     for process in (ran.started, ran.process):
         assert process.command == "echo"
         assert list(process.args) == ["a", "b c"]
@@ -202,6 +225,8 @@ def test_spec_fields_come_back_in_the_process(stub):
 
 def test_a_field_of_a_later_contract_is_ignored(stub):
     unknown = b"\xa2\x06\x03abc"  # field 100, bytes
-    process = pb.ProcessSpec.FromString(pb.ProcessSpec(command="echo a").SerializeToString() + unknown)
+    process = pb.ProcessSpec.FromString(
+        pb.ProcessSpec(command="echo a").SerializeToString() + unknown
+    )
     ran = list(stub.Exec(pb.ExecRequest(process=process)))
     assert ran[-1].exited.process.exit_code == 0

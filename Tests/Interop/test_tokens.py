@@ -51,7 +51,11 @@ def test_a_call_without_a_token_is_unauthenticated(guarded):
 def test_a_wrong_token_is_unauthenticated(guarded):
     token = guarded.token
     wrong = (token[:-1], token + "x", token.swapcase(), "", " ", token[1:], "x" * 5000)
-    for value in [f"Bearer {each}" for each in wrong] + [f"Basic {token}", "Bearer", f"Bearer{token}"]:
+    for value in [f"Bearer {each}" for each in wrong] + [
+        f"Basic {token}",
+        "Bearer",
+        f"Bearer{token}",
+    ]:
         with refused(Code.UNAUTHENTICATED):
             call_with(guarded, value)
 
@@ -161,7 +165,9 @@ def test_one_public_address_among_others_is_refused():
 
 
 def test_every_loopback_address_may_be_listened_on():
-    options = [word for host in ("127.0.0.1", "127.0.0.2", "[::1]") for word in ("--listen", f"{host}:0")]
+    options = [
+        word for host in ("127.0.0.1", "127.0.0.2", "[::1]") for word in ("--listen", f"{host}:0")
+    ]
     with gateway(*options, "--no-token", listeners=3) as g:
         assert len(set(g.targets)) == 3
         for target in g.targets:

@@ -85,7 +85,12 @@ def test_the_newest_output_is_returned(stub):
 def test_the_most_output_counts_both_streams_together(stub):
     command = "printf old; sleep 0.05; printf err >&2; sleep 0.05; printf new"
     id = start(stub, command).id
-    for most, out, err in ((3, b"new", b""), (5, b"new", b"rr"), (6, b"new", b"err"), (7, b"dnew", b"err")):
+    for most, out, err in (
+        (3, b"new", b""),
+        (5, b"new", b"rr"),
+        (6, b"new", b"err"),
+        (7, b"dnew", b"err"),
+    ):
         result = wait(stub, id, max_output_bytes=most)
         assert (result.stdout_data, result.stderr_data) == (out, err)
         assert result.output_truncated

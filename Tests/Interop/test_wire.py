@@ -88,7 +88,14 @@ def test_the_content_types_of_grpc_are_taken(wire):
 
 
 def test_another_content_type_is_415(wire):
-    for kind in ("application/json", "text/plain", "application/grpcx", "application/grpc-web", "", None):
+    for kind in (
+        "application/json",
+        "text/plain",
+        "application/grpcx",
+        "application/grpc-web",
+        "",
+        None,
+    ):
         response = wire.call(INFO, content_type=kind)
         assert response.http == 415, kind
 
@@ -100,7 +107,15 @@ def test_a_get_is_405(wire):
 
 
 def test_an_unknown_path_is_404_or_unimplemented(wire):
-    for path in ("/", "/nothing", SERVICE, SERVICE + "Nothing", "/other.Service/Exec", INFO + "/", INFO + "?x"):
+    for path in (
+        "/",
+        "/nothing",
+        SERVICE,
+        SERVICE + "Nothing",
+        "/other.Service/Exec",
+        INFO + "/",
+        INFO + "?x",
+    ):
         response = wire.call(path)
         assert response.http == 404 or response.status == 12, path
 
@@ -194,7 +209,9 @@ def test_a_request_that_is_reset_does_not_disturb_the_others(wire):
 
 
 def test_healthz_answers_a_plain_get(wire):
-    id = wire.open("/healthz", end=True, _method="GET", content_type=None, te=None, authorization=None)
+    id = wire.open(
+        "/healthz", end=True, _method="GET", content_type=None, te=None, authorization=None
+    )
     response = wire.response(id)
     assert response.http == 200
     assert 0 < len(response.data) < 1000
@@ -240,7 +257,14 @@ def test_two_messages_to_a_unary_method_are_refused(wire):
 
 
 def test_malformed_protobuf_is_refused(wire):
-    for payload in (b"\xff", b"\x0a\xff", b"\x0a\x05ab", b"\x08" * 50, b"\x0f\x01", os.urandom(1000) + b"\xff"):
+    for payload in (
+        b"\xff",
+        b"\x0a\xff",
+        b"\x0a\x05ab",
+        b"\x08" * 50,
+        b"\x0f\x01",
+        os.urandom(1000) + b"\xff",
+    ):
         assert wire.call(GET, message(payload)).refused
 
 
@@ -342,8 +366,12 @@ def test_a_random_storm_of_frames_harms_nobody(shared):
         with Connection(shared.address, shared.token) as connection:
             for _ in range(source.randrange(1, 12)):
                 length = source.randrange(0, 40)
-                header = struct.pack(">I", length)[1:] + bytes([source.randrange(0, 12), source.randrange(256)])
-                connection.send(header + struct.pack(">I", source.randrange(0, 9)) + source.randbytes(length))
+                header = struct.pack(">I", length)[1:] + bytes(
+                    [source.randrange(0, 12), source.randrange(256)]
+                )
+                connection.send(
+                    header + struct.pack(">I", source.randrange(0, 9)) + source.randbytes(length)
+                )
 
 
 def test_a_request_message_beyond_max_message_bytes_is_resource_exhausted():
@@ -355,4 +383,6 @@ def test_a_request_message_beyond_max_message_bytes_is_resource_exhausted():
 
 
 def test_a_message_of_just_under_sixteen_megabytes_is_taken(stub):
-    assert run(stub, "wc -c", stdin=bytes(16 * MiB - 1000)).stdout.strip() == b"%d" % (16 * MiB - 1000)
+    assert run(stub, "wc -c", stdin=bytes(16 * MiB - 1000)).stdout.strip() == b"%d" % (
+        16 * MiB - 1000
+    )

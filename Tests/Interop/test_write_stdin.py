@@ -208,9 +208,7 @@ def test_a_write_that_was_cancelled_can_be_repeated_from_where_it_came(stub):
 def test_writes_of_many_callers_are_not_mixed_within_one(stub):
     id = start(stub, "cat").id
     calls = [
-        stub.WriteStdin.future(
-            pb.WriteStdinRequest(process_id=id, data=b"%02d" % i * 2000 + b"\n")
-        )
+        stub.WriteStdin.future(pb.WriteStdinRequest(process_id=id, data=b"%02d" % i * 2000 + b"\n"))
         for i in range(30)
     ]
     for call in calls:

@@ -59,8 +59,13 @@ def statuses(data):
             break
         frame.parse_body(memoryview(body))
         if isinstance(frame, frames.HeadersFrame):
-            pairs = [(bytes(k, "ascii") if isinstance(k, str) else k, v) for k, v in decoder.decode(frame.data)]
-            found += [v if isinstance(v, str) else v.decode() for k, v in pairs if k == b"grpc-status"]
+            pairs = [
+                (bytes(k, "ascii") if isinstance(k, str) else k, v)
+                for k, v in decoder.decode(frame.data)
+            ]
+            found += [
+                v if isinstance(v, str) else v.decode() for k, v in pairs if k == b"grpc-status"
+            ]
         at += 9 + length
     return found
 
@@ -85,7 +90,9 @@ class Response:
         return self.trailers.get("grpc-message", self.headers.get("grpc-message"))
 
     def details(self):
-        value = self.trailers.get("grpc-status-details-bin") or self.headers["grpc-status-details-bin"]
+        value = (
+            self.trailers.get("grpc-status-details-bin") or self.headers["grpc-status-details-bin"]
+        )
         return base64.b64decode(value + "=" * (-len(value) % 4))
 
     @property
