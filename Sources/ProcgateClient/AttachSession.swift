@@ -1,0 +1,196 @@
+// An interactive session with a process: what the caller holds in hands.
+
+internal import GRPCWire
+internal import ProcgateV1
+import Synchronization
+
+/// One interactive session: output comes as the session's events, input, sizes and signals go in.
+///
+/// ```swift
+/// let session = try await sandbox.attach("bash", terminal: TerminalSize(columns: 80, rows: 24))
+/// try await session.write("ls\n")
+/// for try await event in session {
+///     if case .stdout(let chunk) = event { print(chunk.text, terminator: "") }
+/// }
+/// ```
+///
+/// It survives lost connections: the output goes on with the next chunk, and input that had not
+/// been accepted is sent again, up to the last ``inputWindowBytes``. One task reads at a time;
+/// any may write.
+public final class AttachSession: AsyncSequence, Sendable {
+    public typealias Element = OutputEvent
+    public typealias Failure = SandboxError
+
+    /// What is kept of the input, to be sent again: 64 KiB.
+    public static let inputWindowBytes = 64 << 10
+
+    /// The process that the session is with.
+    public let process: SandboxProcess
+    private let reader: EventReader
+    private let input: AttachInput
+
+    private init(process: SandboxProcess, reader: EventReader, input: AttachInput) {
+        self.process = process
+        self.reader = reader
+        self.input = input
+    }
+
+    deinit {
+        input.detach()
+    }
+
+    static func start(
+        _ request: StartProcessRequest, policy: DisconnectPolicy, calls: GatewayCalls
+    ) async throws(SandboxError) -> AttachSession {
+        let input = AttachInput(calls: calls, offset: 0)
+        let reader = EventReader(.attachStart(request, policy), calls: calls, attach: input)
+        switch try await reader.next() {
+        case .queued(let summary), .started(let summary):
+            input.joined(summary.id)
+            let process = SandboxProcess(summary, calls: calls)
+            return AttachSession(process: process, reader: reader, input: input)
+        case .output, nil:
+            throw .notUnderstood("output of a process that it did not name")
+        }
+    }
+
+    static func join(
+        _ process: SandboxProcess, fromSeq: UInt64, calls: GatewayCalls
+    ) async throws(SandboxError) -> AttachSession {
+        try await process.refresh()
+        let input = AttachInput(calls: calls, offset: UInt64(process.stdinByteCount))
+        input.joined(process.id)
+        var request = StreamOutputRequest()
+        request.processId = process.id
+        request.fromSeq = fromSeq
+        request.allowGaps = true
+        let reader = EventReader(.attachJoin(request, .keep), calls: calls, attach: input)
+        try await reader.connect()
+        return AttachSession(process: process, reader: reader, input: input)
+    }
+
+    // MARK: Input
+
+    /// Gives text to the process, as if it were typed.
+    public func write(_ text: String) async throws(SandboxError) {
+        try await input.write(text.stdinBytes)
+    }
+
+    /// Gives bytes to the process, as if they were typed.
+    public func write(_ bytes: [UInt8]) async throws(SandboxError) {
+        try await input.write(bytes)
+    }
+
+    /// Closes the process's stdin. On a terminal write its end-of-file character instead, `"\u{4}"`:
+    /// there it is ``SandboxError/Reason/failedPrecondition``.
+    public func closeStdin() async throws(SandboxError) {
+        try await input.send(.eof(true))
+    }
+
+    /// Sets the size of the terminal.
+    public func resize(_ size: TerminalSize) async throws(SandboxError) {
+        try await input.send(.resize(size.wire))
+    }
+
+    /// Sends a signal to the process group.
+    public func signal(_ signal: Signal) async throws(SandboxError) {
+        try await input.send(.signal(signal.name))
+    }
+
+    /// Ends the session, and its iteration. The process goes on where it was joined, or was
+    /// started with `keepOnDetach`; else it is killed.
+    public func detach() {
+        reader.detach()
+        input.detach()
+    }
+
+    // MARK: Output
+
+    public func makeAsyncIterator() -> AsyncIterator {
+        AsyncIterator(process: process, reader: reader)
+    }
+
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        let process: SandboxProcess
+        let reader: EventReader
+
+        /// The next event; `nil` after the exit, or after ``AttachSession/detach()``.
+        public mutating func next(
+            isolation actor: isolated (any Actor)? = #isolation
+        ) async throws(SandboxError) -> OutputEvent? {
+            while let event = try await reader.next() {
+                switch event {
+                case .queued(let summary), .started(let summary): process.note(summary)
+                case .output(.exit(let result)):
+                    process.note(result.process)
+                    return .exit(result)
+                case .output(let output): return output
+                }
+            }
+            return nil
+        }
+
+        public mutating func next() async throws(SandboxError) -> OutputEvent? {
+            try await next(isolation: nil)
+        }
+    }
+}
+
+extension Sandbox {
+    /// Starts a command in an interactive session.
+    ///
+    /// - Parameters:
+    ///   - command: Run by the shell, or, where there are `arguments`, executed directly.
+    ///   - arguments: Of the command, without its name.
+    ///   - terminal: The size of its terminal; `nil` gives it three pipes instead.
+    ///   - cwd: Absolute, or relative to the user's home, which is the default.
+    ///   - env: Added to the base environment.
+    ///   - timeout: From the start of the process; at its end the tree is stopped.
+    ///   - runAs: A user's name or numeric id.
+    ///   - labels: Yours, to find the process again.
+    ///   - keepOnDetach: Let the process go on when the session ends before it. Else it is killed.
+    public func attach(
+        _ command: String,
+        arguments: [String] = [],
+        terminal: TerminalSize? = TerminalSize(columns: 80, rows: 24),
+        cwd: String? = nil,
+        env: [String: String] = [:],
+        timeout: Duration? = nil,
+        runAs: String? = nil,
+        labels: [String: String] = [:],
+        keepOnDetach: Bool = false
+    ) async throws(SandboxError) -> AttachSession {
+        var options = CommandOptions()
+        options.terminal = terminal
+        options.cwd = cwd
+        options.env = env
+        options.timeout = timeout
+        options.runAs = runAs
+        options.labels = labels
+        return try await attach(
+            command, arguments: arguments, options: options, keepOnDetach: keepOnDetach)
+    }
+
+    /// The same, with the options as one value.
+    public func attach(
+        _ command: String, arguments: [String] = [], options: CommandOptions,
+        keepOnDetach: Bool = false
+    ) async throws(SandboxError) -> AttachSession {
+        var options = options
+        options.holdWhenFull = true
+        var request = StartProcessRequest()
+        request.process = options.spec(command, arguments)
+        request.requestKey = makeRequestKey()
+        return try await AttachSession.start(
+            request, policy: keepOnDetach ? .keep : .kill, calls: calls)
+    }
+
+    /// Joins a process in an interactive session. Ending it leaves the process alone.
+    ///
+    /// - Parameter fromSeq: The first chunk of output wanted; 0 and 1 mean from the beginning.
+    public func attach(
+        to processID: String, fromSeq: UInt64 = 0
+    ) async throws(SandboxError) -> AttachSession {
+        try await getProcess(processID).attach(fromSeq: fromSeq)
+    }
+}

@@ -1,0 +1,117 @@
+// The calls that more than one file makes, and all that deals with a call's streams.
+
+internal import GRPCWire
+internal import ProcgateV1
+
+/// Dropping it ends the call.
+typealias EventResponses = ResponseStream<ProcessEvent>.AsyncIterator
+
+/// Gives the requests of one Attach.
+struct AttachSender: Sendable {
+    let call: ClientCall<AttachRequest, ProcessEvent>
+
+    func send(_ request: AttachRequest) async throws(GRPCStatus) {
+        try await call.send(request)
+    }
+
+    /// Nothing more will be sent; the output goes on.
+    func halfClose() async throws(GRPCStatus) {
+        try await call.halfClose()
+    }
+}
+
+/// Gives the requests of one StreamStdin. Dropping it ends the call.
+struct StdinSender: Sendable {
+    let call: ClientCall<StreamStdinRequest, StreamStdinResponse>
+
+    func send(_ request: StreamStdinRequest) async throws(GRPCStatus) {
+        try await call.send(request)
+    }
+
+    func finish() async throws(GRPCStatus) -> StreamStdinResponse {
+        try await call.halfClose()
+        return try await call.response()
+    }
+}
+
+extension GatewayCalls {
+    func process(_ id: String) async throws(SandboxError) -> ProcgateV1.Process {
+        var request = GetProcessRequest()
+        request.processId = id
+        let answer = try await unary(ProcessService.getProcess, request, processID: id)
+        guard let process = answer.process else { throw .notUnderstood("a process") }
+        return process
+    }
+
+    func exec(_ request: ExecRequest) async throws(GRPCStatus) -> EventResponses {
+        try await channel.serverStreaming(ProcessService.exec, request, options: options)
+            .makeAsyncIterator()
+    }
+
+    func streamOutput(_ request: StreamOutputRequest) async throws(GRPCStatus) -> EventResponses {
+        try await channel.serverStreaming(ProcessService.streamOutput, request, options: options)
+            .makeAsyncIterator()
+    }
+
+    func watch(
+        _ request: WatchProcessesRequest
+    ) async throws(GRPCStatus) -> ResponseStream<WatchProcessesResponse>.AsyncIterator {
+        try await channel.serverStreaming(
+            ProcessService.watchProcesses, request, options: options
+        ).makeAsyncIterator()
+    }
+
+    func attach(
+        _ first: AttachRequest
+    ) async throws(GRPCStatus) -> (AttachSender, EventResponses) {
+        let call = try await channel.bidirectional(ProcessService.attach, options: options)
+        try await call.send(first)
+        return (AttachSender(call: call), call.responses.makeAsyncIterator())
+    }
+
+    func streamStdin() async throws(GRPCStatus) -> StdinSender {
+        StdinSender(
+            call: try await channel.clientStreaming(ProcessService.streamStdin, options: options))
+    }
+}
+
+extension GatewayCalls {
+    /// Asked again after a lost connection, for what is left of the time.
+    func wait(
+        _ request: WaitRequest, timeout: Duration?
+    ) async throws(SandboxError) -> WaitResponse {
+        guard let timeout else {
+            return try await unary(ProcessService.wait, request, processID: request.processId)
+        }
+        let end = ContinuousClock.now + timeout
+        var retry = newRetryState()
+        var request = request
+        while true {
+            request.timeoutMs = (end - .now).wireMilliseconds
+            do {
+                return try await attempt(ProcessService.wait, request)
+            } catch {
+                try await recover(&retry, from: error, processID: request.processId)
+            }
+        }
+    }
+
+    /// After a lost answer, a process that is not found was deleted by the lost call.
+    func delete(_ id: String) async throws(SandboxError) {
+        var request = DeleteProcessRequest()
+        request.processId = id
+        var retry = newRetryState()
+        var isInDoubt = false
+        while true {
+            do {
+                _ = try await attempt(ProcessService.deleteProcess, request)
+                return
+            } catch {
+                let failure = self.error(error, processID: id)
+                if isInDoubt && failure.reason == .processNotFound { return }
+                isInDoubt = isInDoubt || !error.notProcessed
+                try await recover(&retry, from: error, processID: id)
+            }
+        }
+    }
+}

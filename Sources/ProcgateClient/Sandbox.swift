@@ -1,0 +1,84 @@
+// The library's entry: a gateway, and the commands that run there.
+
+internal import GRPCWire
+public import NIOCore
+internal import ProcgateV1
+
+/// A gateway: runs commands and controls processes on its host.
+///
+/// ```swift
+/// let sandbox = try await Sandbox.connect("http://127.0.0.1:7070", token: token)
+/// let result = try await sandbox.exec("node -v")
+/// print(result.stdout)
+/// await sandbox.close()
+/// ```
+///
+/// All calls share one connection. When it or the gateway is lost, the client reconnects and goes
+/// on: nothing is run twice and no output is lost. A sandbox that is dropped, with everything it
+/// handed out, closes its connection.
+public final class Sandbox: Sendable {
+    let calls: GatewayCalls
+
+    /// The most output that `exec` collects unless it is told otherwise: 64 MiB.
+    public static let defaultMaxOutputBytes = 64 << 20
+
+    private init(calls: GatewayCalls) {
+        self.calls = calls
+    }
+
+    /// Connects to a gateway, and asks whether it is there and accepts the token.
+    ///
+    /// - Parameters:
+    ///   - address: `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`.
+    ///   - token: What the gateway knows the caller by; a unix socket needs none.
+    ///   - tls: For `https`: whom to trust, and who the caller is.
+    ///   - reconnectTimeout: How long a call goes on without an answer when the connection or the
+    ///     gateway is lost.
+    ///   - connectTimeout: How long to wait for a connection.
+    ///   - group: The event loops to run on; `nil` is the process's own, shared ones.
+    /// - Throws: ``SandboxError/Reason/invalidAddress``,
+    ///   ``SandboxError/Reason/gatewayUnavailable``, ``SandboxError/Reason/tokenInvalid``,
+    ///   ``SandboxError/Reason/tlsFailed``.
+    public static func connect(
+        _ address: String,
+        token: String? = nil,
+        tls: SandboxTLS? = nil,
+        reconnectTimeout: Duration = .seconds(30),
+        connectTimeout: Duration = .seconds(10),
+        group: (any EventLoopGroup)? = nil
+    ) async throws(SandboxError) -> Sandbox {
+        let channel = try makeChannel(
+            try GatewayAddress(address), tls: tls, connectTimeout: connectTimeout, group: group)
+        let calls = GatewayCalls(channel: channel, token: token, patience: reconnectTimeout)
+        do {
+            try await calls.greet(for: min(firstPatience, reconnectTimeout))
+        } catch {
+            await calls.close()
+            throw error
+        }
+        return Sandbox(calls: calls)
+    }
+
+    /// How long a gateway that does not answer is given at the first contact: a restart, but not
+    /// the wait of somebody who mistyped an address.
+    static let firstPatience = Duration.seconds(1)
+
+    /// The gateway's version, limits and abilities.
+    public func info() async throws(SandboxError) -> GatewayInfo {
+        GatewayInfo(try await calls.unary(ProcessService.getGateway, GetGatewayRequest()))
+    }
+
+    /// Starting processes and finding them again.
+    public var processes: Processes { Processes(calls: calls) }
+
+    /// The process of this id. ``SandboxError/Reason/processNotFound`` where there is none.
+    public func getProcess(_ id: String) async throws(SandboxError) -> SandboxProcess {
+        try await processes.get(id)
+    }
+
+    /// Ends what is open with ``SandboxError/Reason/closed``, and closes the connection. An
+    /// `exec` that was under way is killed; started processes go on.
+    public func close() async {
+        await calls.close()
+    }
+}

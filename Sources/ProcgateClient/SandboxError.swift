@@ -1,0 +1,151 @@
+// The one error that this library throws. Knows the contract's reasons, not how calls are made.
+
+public import GRPCWire
+
+/// What kept a command from running or from being known.
+///
+/// A command that ends with any exit code, by a signal or by its timeout is a
+/// ``ProcessResult``, never an error.
+///
+/// ```swift
+/// do {
+///     _ = try await sandbox.exec("id", runAs: "nobody")
+/// } catch let error as SandboxError where error.reason == .runAsDenied {
+///     print(error.message)
+/// }
+/// ```
+public struct SandboxError: Error, Sendable, Hashable, CustomStringConvertible {
+    public var reason: Reason
+    /// The status of the gRPC call, or the one that says best what happened on this side.
+    public var code: GRPCCode
+    /// For people; not for programs to read.
+    public var message: String
+    /// Whether the same may succeed when it is asked for once more. What the library could
+    /// repeat safely, it has already repeated for as long as `reconnectTimeout`.
+    public var mayRetry: Bool
+    /// The process in question, where it is known.
+    public var processID: String?
+    /// With ``Reason/replayWindowExpired``: the first chunk that can still be had.
+    public var firstRetainedSeq: UInt64?
+
+    public init(
+        _ reason: Reason, _ message: String, code: GRPCCode? = nil, processID: String? = nil
+    ) {
+        self.reason = reason
+        self.code = code ?? reason.code
+        self.message = message
+        mayRetry = reason.mayRetry
+        self.processID = processID
+    }
+
+    public var description: String { "\(message) (\(reason.rawValue))" }
+}
+
+extension SandboxError {
+    /// Why: the contract's reasons by their names on the wire, and those of this side.
+    public enum Reason: String, Sendable, Hashable, CaseIterable {
+        // What was asked for cannot be.
+        case commandRequired = "COMMAND_REQUIRED"
+        case argumentsTooLong = "ARGUMENTS_TOO_LONG"
+        case cwdInvalid = "CWD_INVALID"
+        case envInvalid = "ENV_INVALID"
+        case userUnknown = "USER_UNKNOWN"
+        case terminalInvalid = "TERMINAL_INVALID"
+        case cursorInvalid = "CURSOR_INVALID"
+        case limitInvalid = "LIMIT_INVALID"
+        case signalInvalid = "SIGNAL_INVALID"
+        /// Refused for something that has no name of its own.
+        case invalidArgument = "INVALID_ARGUMENT"
+
+        // The caller is not allowed to.
+        case runAsDenied = "RUN_AS_DENIED"
+        case tokenInvalid = "TOKEN_INVALID"
+        case permissionDenied = "PERMISSION_DENIED"
+
+        // It does not go with how things stand.
+        case processNotFound = "PROCESS_NOT_FOUND"
+        case processNotRunning = "PROCESS_NOT_RUNNING"
+        case processRunning = "PROCESS_RUNNING"
+        case stdinClosed = "STDIN_CLOSED"
+        case stdinGap = "STDIN_GAP"
+        case noTerminal = "NO_TERMINAL"
+        case requestKeyReused = "REQUEST_KEY_REUSED"
+        case failedPrecondition = "FAILED_PRECONDITION"
+        /// The output asked for has been dropped; ``SandboxError/firstRetainedSeq`` is what is
+        /// left.
+        case replayWindowExpired = "REPLAY_WINDOW_EXPIRED"
+        /// The time that `wait` was given ran out; the process goes on.
+        case waitTimedOut = "WAIT_TIMED_OUT"
+
+        // There is no room, now.
+        case tooManyProcesses = "TOO_MANY_PROCESSES"
+        case resourceExhausted = "RESOURCE_EXHAUSTED"
+        case supervisorUnavailable = "SUPERVISOR_UNAVAILABLE"
+
+        // Of this side.
+        case invalidAddress = "INVALID_ADDRESS"
+        /// A certificate, key or root could not be used, or the peer's was not accepted.
+        case tlsFailed = "TLS_FAILED"
+        /// No answer for as long as `reconnectTimeout`.
+        case gatewayUnavailable = "GATEWAY_UNAVAILABLE"
+        /// ``Sandbox/close()`` was called.
+        case closed = "CLOSED"
+        /// The Swift task was cancelled.
+        case cancelled = "CANCELLED"
+        case deadlineExceeded = "DEADLINE_EXCEEDED"
+        /// More output than `maxOutputBytes`. The process was killed.
+        case outputLimitExceeded = "OUTPUT_LIMIT_EXCEEDED"
+        /// The supervisor that ran the process is gone, and how it ended with it.
+        case processLost = "PROCESS_LOST"
+        /// Output is missing that should have been there.
+        case outputGap = "OUTPUT_GAP"
+        /// The stdin that was given, or `onOutput`, threw an error of its own.
+        case callerFailed = "CALLER_FAILED"
+        /// The gateway answered what the contract does not allow, or this client does not know.
+        case protocolViolation = "PROTOCOL_VIOLATION"
+        case unimplemented = "UNIMPLEMENTED"
+        case internalError = "INTERNAL"
+        case unknown = "UNKNOWN"
+
+        /// The gRPC status that goes with it.
+        public var code: GRPCCode {
+            switch self {
+            case .commandRequired, .argumentsTooLong, .cwdInvalid, .envInvalid, .userUnknown,
+                .terminalInvalid, .cursorInvalid, .limitInvalid, .signalInvalid,
+                .invalidArgument, .invalidAddress:
+                .invalidArgument
+            case .runAsDenied, .permissionDenied: .permissionDenied
+            case .tokenInvalid: .unauthenticated
+            case .processNotFound: .notFound
+            case .processNotRunning, .processRunning, .stdinClosed, .noTerminal,
+                .failedPrecondition:
+                .failedPrecondition
+            case .requestKeyReused: .alreadyExists
+            case .stdinGap, .replayWindowExpired: .outOfRange
+            case .waitTimedOut, .deadlineExceeded: .deadlineExceeded
+            case .tooManyProcesses, .resourceExhausted, .outputLimitExceeded: .resourceExhausted
+            case .supervisorUnavailable, .gatewayUnavailable, .tlsFailed: .unavailable
+            case .closed, .cancelled: .cancelled
+            case .processLost, .outputGap: .dataLoss
+            case .callerFailed, .unknown: .unknown
+            case .unimplemented: .unimplemented
+            case .protocolViolation, .internalError: .internal
+            }
+        }
+
+        /// Whether the same may succeed when it is asked for once more.
+        public var mayRetry: Bool {
+            switch self {
+            case .tooManyProcesses, .resourceExhausted, .supervisorUnavailable,
+                .gatewayUnavailable, .waitTimedOut, .deadlineExceeded:
+                true
+            default: false
+            }
+        }
+    }
+}
+
+/// So that `catch SandboxError.Reason.processNotFound` can be written.
+public func ~= (reason: SandboxError.Reason, error: any Error) -> Bool {
+    (error as? SandboxError)?.reason == reason
+}

@@ -1,0 +1,289 @@
+// Reads what a process does, over as many calls as it takes: after a failure that passes, from the
+// chunk after the last one seen. Checks that nothing is missing.
+
+internal import GRPCWire
+internal import ProcgateV1
+import Synchronization
+
+/// Unchecked because its state is confined to the one `next()` that runs: a second one at the same
+/// time is refused.
+final class EventReader: @unchecked Sendable {
+    /// The call that is made, and made again.
+    enum Source {
+        case exec(ExecRequest)
+        /// An Attach that starts; its input and output are one call.
+        case attachStart(StartProcessRequest, DisconnectPolicy)
+        case attachJoin(StreamOutputRequest, DisconnectPolicy)
+        case output(StreamOutputRequest)
+
+        var mayStart: Bool {
+            switch self {
+            case .exec, .attachStart: true
+            case .attachJoin, .output: false
+            }
+        }
+    }
+
+    enum Event {
+        case queued(ProcessSummary)
+        case started(ProcessSummary)
+        case output(OutputEvent)
+    }
+
+    private let calls: GatewayCalls
+    private let source: Source
+    private let input: AttachInput?
+    private let instance: String
+    private var retry: RetryState
+    private var responses: EventResponses?
+    private(set) var process: ProcessSummary?
+    /// The last chunk that was handed on, or the one before the first that is wanted.
+    private var seenSeq: UInt64
+    private var text = (stdout: TextCut(), stderr: TextCut())
+    private var callCount = 0
+    private let isInUse = Atomic(false)
+    private let isDetached = Atomic(false)
+    /// An attempt may have reached the gateway: what starts a process must not be sent blindly.
+    private var isInDoubt = false
+    private(set) var hasEnded = false
+
+    init(_ source: Source, calls: GatewayCalls, attach input: AttachInput? = nil) {
+        self.source = source
+        self.calls = calls
+        self.input = input
+        instance = calls.instanceID
+        retry = calls.newRetryState()
+        switch source {
+        case .exec(let request): seenSeq = request.afterSeq
+        case .attachStart: seenSeq = 0
+        case .attachJoin(let request, _), .output(let request):
+            seenSeq = max(1, request.fromSeq) - 1
+        }
+    }
+
+    var processID: String? {
+        switch source {
+        case .exec, .attachStart: process?.id
+        case .attachJoin(let request, _), .output(let request): request.processId
+        }
+    }
+
+    /// The next event; `nil` after the exit, after ``detach()``, or, where the caller does not
+    /// follow, at the end of what is retained.
+    nonisolated(nonsending) func next() async throws(SandboxError) -> Event? {
+        guard !isInUse.exchange(true, ordering: .acquiring) else {
+            throw SandboxError(
+                .failedPrecondition, "two tasks read the same stream at once", processID: processID)
+        }
+        defer { isInUse.store(false, ordering: .releasing) }
+        while !hasEnded {
+            do {
+                if let event = try await attempt() { return event }
+            } catch {
+                try await goOn(after: error)
+            }
+        }
+        return nil
+    }
+
+    /// Makes the call now, not with the first ``next()``.
+    nonisolated(nonsending) func connect() async throws(SandboxError) {
+        while responses == nil && !hasEnded {
+            do {
+                try await begin()
+            } catch {
+                try await goOn(after: error)
+            }
+        }
+    }
+
+    /// Throws where the failure does not pass.
+    private nonisolated(nonsending) func goOn(after error: any Error) async throws(SandboxError) {
+        responses = nil
+        if isDetached.load(ordering: .relaxed) {
+            hasEnded = true
+            return
+        }
+        guard let status = error as? GRPCStatus else {
+            stop()
+            throw error as? SandboxError
+                ?? SandboxError(.unknown, "\(error)", processID: processID)
+        }
+        isInDoubt = isInDoubt || !status.notProcessed
+        do {
+            try await calls.recover(&retry, from: status, processID: processID)
+        } catch {
+            stop()
+            throw error
+        }
+    }
+
+    /// One event of the call that is open, or that is opened for it; `nil` for one that is not
+    /// for the caller.
+    private nonisolated(nonsending) func attempt() async throws -> Event? {
+        try await begin()
+        guard let event = try await responses?.next() else {
+            try streamEnded()
+            return nil
+        }
+        retry.succeeded()
+        return try await read(event)
+    }
+
+    /// Makes the call, where there is none.
+    private nonisolated(nonsending) func begin() async throws {
+        guard responses == nil, !hasEnded else { return }
+        try await prepareRepeat()
+        responses = try await open()
+    }
+
+    /// Has a running or the next ``next()`` end without an event. From any task; whoever calls it
+    /// ends the call.
+    func detach() {
+        isDetached.store(true, ordering: .relaxed)
+    }
+
+    /// Ends the call: the gateway takes that as a cancellation.
+    func stop() {
+        hasEnded = true
+        responses = nil
+    }
+
+    // MARK: Calls
+
+    /// Before a call that may start a process is sent once more: is the one that it started still
+    /// known there? Without that, the repeat would run the command again.
+    private nonisolated(nonsending) func prepareRepeat() async throws(SandboxError) {
+        guard isInDoubt, source.mayStart else { return }
+        guard let process else { return try await calls.confirmInstance(instance) }
+        do {
+            var request = GetProcessRequest()
+            request.processId = process.id
+            _ = try await calls.unary(
+                ProcessService.getProcess, request, processID: process.id)
+        } catch where error.reason == .processNotFound {
+            throw SandboxError(
+                .processLost,
+                "the gateway no longer knows the process: its supervisor was replaced, or it was "
+                    + "forgotten; what it did after chunk \(seenSeq) is not known",
+                processID: process.id)
+        }
+    }
+
+    private nonisolated(nonsending) func open() async throws(GRPCStatus) -> EventResponses {
+        callCount += 1
+        switch source {
+        case .exec(var request):
+            request.afterSeq = seenSeq
+            return try await calls.exec(request)
+        case .output(var request):
+            request.fromSeq = seenSeq + 1
+            return try await calls.streamOutput(request)
+        case .attachStart(let request, let policy):
+            var first = AttachRequest()
+            first.message = .start(request)
+            first.onDisconnect = policy
+            return try await attach(first)
+        case .attachJoin(var request, let policy):
+            if callCount > 1 { request.fromSeq = seenSeq + 1 }
+            var first = AttachRequest()
+            first.message = .join(request)
+            first.onDisconnect = policy
+            return try await attach(first)
+        }
+    }
+
+    private nonisolated(nonsending) func attach(
+        _ first: AttachRequest
+    ) async throws(GRPCStatus) -> EventResponses {
+        let (sender, responses) = try await calls.attach(first)
+        try await input?.opened(sender, isFirst: callCount == 1)
+        return responses
+    }
+
+    /// A stream that ended well without an exit: right only where nothing was to be followed.
+    private func streamEnded() throws(GRPCStatus) {
+        if case .output(let request) = source, request.noFollow {
+            stop()
+            return
+        }
+        throw .transport(.unavailable, "the stream ended before the process did")
+    }
+
+    // MARK: Events
+
+    private nonisolated(nonsending) func read(
+        _ event: ProcessEvent
+    ) async throws(SandboxError) -> Event? {
+        switch event.event {
+        case .queued(let wire): return try accepted(wire).map(Event.queued)
+        case .started(let wire): return try accepted(wire).map(Event.started)
+        case .output(let wire): return try chunk(wire).map(Event.output)
+        case .gap(let wire):
+            guard wire.toSeq > seenSeq else { return nil }
+            let gap = OutputGap(fromSeq: max(wire.fromSeq, seenSeq + 1), toSeq: wire.toSeq)
+            seenSeq = wire.toSeq
+            return .output(.gap(gap))
+        case .exited(let wire):
+            let result = try exit(wire)
+            // The trailers come with it; a call dropped before them would be a cancelled one.
+            _ = try? await responses?.next()
+            stop()
+            return .output(.exit(result))
+        case .keepAlive, nil: return nil
+        }
+    }
+
+    /// `nil` for what has been told before.
+    private func accepted(_ wire: ProcgateV1.Process) throws(SandboxError) -> ProcessSummary? {
+        guard let summary = ProcessSummary(wire) else { throw .notUnderstood("a process") }
+        if let known = process, known.id != summary.id {
+            throw SandboxError(
+                .processLost, "the gateway no longer knew the process and started it once more",
+                processID: known.id)
+        }
+        let isNews = process?.status != summary.status
+        process = summary
+        return isNews ? summary : nil
+    }
+
+    private func chunk(_ wire: ProcgateV1.OutputChunk) throws(SandboxError) -> OutputEvent? {
+        guard wire.seq > seenSeq else { return nil }
+        guard wire.seq == seenSeq + 1 || isFiltered else { throw missing(upTo: wire.seq) }
+        seenSeq = wire.seq
+        switch wire.stream {
+        case .stdout: return .stdout(OutputChunk(wire, cut: &text.stdout))
+        case .stderr: return .stderr(OutputChunk(wire, cut: &text.stderr))
+        case .unspecified, .unrecognized: throw .notUnderstood("a chunk of output")
+        }
+    }
+
+    private func exit(_ wire: ProcgateV1.ProcessResult) throws(SandboxError) -> ProcessResult {
+        guard let result = ProcessResult(wire) else { throw .notUnderstood("a result") }
+        guard result.lastSeq <= seenSeq || isFiltered else {
+            throw missing(upTo: result.lastSeq + 1)
+        }
+        return result
+    }
+
+    /// The numbers of what is filtered out are missing by right.
+    private var isFiltered: Bool {
+        switch source {
+        case .exec, .attachStart: false
+        case .attachJoin(let request, _), .output(let request): !request.streams.isEmpty
+        }
+    }
+
+    private func missing(upTo seq: UInt64) -> SandboxError {
+        SandboxError(
+            .outputGap, "chunks \(seenSeq + 1) to \(seq - 1) of the output are missing",
+            processID: processID)
+    }
+}
+
+extension SandboxError {
+    static func notUnderstood(_ what: String) -> SandboxError {
+        SandboxError(
+            .protocolViolation, "the gateway sent \(what) that this client does not understand")
+    }
+}

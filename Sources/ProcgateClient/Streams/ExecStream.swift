@@ -1,0 +1,104 @@
+// A command that is run and read at once: what `exec` collects from.
+
+internal import GRPCWire
+internal import ProcgateV1
+import Synchronization
+
+/// A command's output as it comes, in one pass: what ``Sandbox/execStream(_:arguments:options:stdin:)``
+/// returns.
+///
+/// The command is held back to what is read here. Dropping the stream before its exit, or
+/// cancelling the task that reads it, kills the command's whole tree. One task reads at a time;
+/// iterators that are made one after the other go on where the last one stopped.
+public struct ExecStream: AsyncSequence, Sendable {
+    public typealias Element = OutputEvent
+    public typealias Failure = SandboxError
+
+    /// The command's process: running, or queued.
+    public let process: SandboxProcess
+    let reader: EventReader
+    let feed: StdinFeed?
+
+    public func makeAsyncIterator() -> AsyncIterator {
+        AsyncIterator(process: process, reader: reader, feed: feed)
+    }
+
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        let process: SandboxProcess
+        let reader: EventReader
+        let feed: StdinFeed?
+
+        /// The next event; `nil` after the exit.
+        public mutating func next(
+            isolation actor: isolated (any Actor)? = #isolation
+        ) async throws(SandboxError) -> OutputEvent? {
+            while let event = try await reader.next() {
+                switch event {
+                case .queued(let summary), .started(let summary): process.note(summary)
+                case .output(.exit(let result)):
+                    process.note(result.process)
+                    if let failure = feed?.failure { throw failure }
+                    return .exit(result)
+                case .output(let output): return output
+                }
+            }
+            return nil
+        }
+
+        public mutating func next() async throws(SandboxError) -> OutputEvent? {
+            try await next(isolation: nil)
+        }
+    }
+
+    /// Makes the call and returns with the process's id; its output is read by the iterators.
+    static func open(
+        _ source: EventReader.Source, calls: GatewayCalls
+    ) async throws(SandboxError) -> ExecStream {
+        let reader = EventReader(source, calls: calls)
+        switch try await reader.next() {
+        case .queued(let summary), .started(let summary):
+            return ExecStream(
+                process: SandboxProcess(summary, calls: calls), reader: reader, feed: nil)
+        case .output, nil:
+            reader.stop()
+            throw .notUnderstood("output of a process that it did not name")
+        }
+    }
+}
+
+/// Gives a command its stdin while its output is read. Its task ends with the value.
+final class StdinFeed: Sendable {
+    private let task: Mutex<Task<Void, Never>?> = Mutex(nil)
+    private let failed: Mutex<SandboxError?> = Mutex(nil)
+
+    /// What the input threw; the command was killed for it.
+    var failure: SandboxError? { failed.withLock { $0 } }
+
+    init<Input: AsyncSequence & Sendable>(
+        _ input: Input, to process: SandboxProcess
+    ) where Input.Element: StdinData {
+        let task = Task { [weak self] in
+            do throws(SandboxError) {
+                try await process.writeStdin(input, eof: true)
+            } catch {
+                await self?.stopped(by: error, process)
+            }
+        }
+        self.task.withLock { $0 = task }
+    }
+
+    deinit {
+        task.withLock { $0?.cancel() }
+    }
+
+    /// A command that does not read on, or has ended, is none of the input's faults.
+    private func stopped(by error: SandboxError, _ process: SandboxProcess) async {
+        switch error.reason {
+        case .stdinClosed, .processNotRunning, .processNotFound, .cancelled: return
+        default:
+            failed.withLock { $0 = error }
+            // The reader reports; where the gateway is gone, so is the reader's call.
+            _ = try? await process.kill()
+        }
+    }
+}

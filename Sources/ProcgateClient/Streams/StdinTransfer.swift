@@ -1,0 +1,113 @@
+// Writes a process's stdin, each byte once, over as many calls as it takes. Knows offsets; not
+// where the bytes come from.
+
+internal import GRPCWire
+internal import ProcgateV1
+
+/// Keeps what the gateway has not confirmed, at most `windowBytes`, to send it again after a lost
+/// connection: it carries its offset, so what had been accepted is skipped there.
+struct StdinTransfer {
+    static let messageBytes = 256 << 10
+    static let windowBytes = 4 << 20
+
+    let calls: GatewayCalls
+    let processID: String
+    /// Confirmed: where the window begins in all of stdin.
+    private(set) var offset: UInt64
+    private var window: [ArraySlice<UInt8>] = []
+    private var windowCount = 0
+    private var sender: StdinSender?
+    /// How many pieces of the window the call that is open has been given.
+    private var sentPieces = 0
+
+    /// - Parameter offset: What the process has accepted so far.
+    init(calls: GatewayCalls, processID: String, offset: UInt64) {
+        self.calls = calls
+        self.processID = processID
+        self.offset = offset
+    }
+
+    /// Returns when the bytes are on their way: flow control holds it back to what is read.
+    mutating func send(_ bytes: [UInt8]) async throws(SandboxError) {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let piece = rest.prefix(Self.messageBytes)
+            rest = rest.dropFirst(piece.count)
+            window.append(piece)
+            windowCount += piece.count
+            try await transmit(confirming: windowCount >= Self.windowBytes)
+        }
+    }
+
+    /// Returns when the process has taken everything, and its stdin is closed where `eof` is set.
+    mutating func finish(eof: Bool) async throws(SandboxError) -> UInt64 {
+        if eof || windowCount > 0 { try await transmit(confirming: true, eof: eof) }
+        return offset
+    }
+
+    private mutating func transmit(
+        confirming: Bool, eof: Bool = false
+    ) async throws(SandboxError) {
+        var retry = calls.newRetryState()
+        var isRepeat = false
+        while true {
+            do {
+                try await attempt(confirming: confirming, eof: eof)
+                return
+            } catch {
+                sender = nil
+                let failure = calls.error(error, processID: processID)
+                if isRepeat, try await wasTaken(failure, eof: eof) { return confirmed() }
+                try await calls.recover(&retry, from: error, processID: processID)
+                isRepeat = true
+            }
+        }
+    }
+
+    private mutating func attempt(confirming: Bool, eof: Bool) async throws(GRPCStatus) {
+        let open: StdinSender
+        if let sender {
+            open = sender
+        } else {
+            open = try await calls.streamStdin()
+            sender = open
+            sentPieces = 0
+            var first = StreamStdinRequest()
+            first.processId = processID
+            first.position = .offset(offset)
+            try await open.send(first)
+        }
+        while sentPieces < window.count {
+            var request = StreamStdinRequest()
+            request.data = Array(window[sentPieces])
+            try await open.send(request)
+            sentPieces += 1
+        }
+        guard confirming else { return }
+        if eof {
+            var last = StreamStdinRequest()
+            last.eof = true
+            try await open.send(last)
+        }
+        let answer = try await open.finish()
+        guard answer.stdinBytes >= offset + UInt64(windowCount) else {
+            throw .transport(.unavailable, "the gateway confirmed less than was written")
+        }
+        sender = nil
+        confirmed()
+    }
+
+    private mutating func confirmed() {
+        offset += UInt64(windowCount)
+        window.removeAll(keepingCapacity: true)
+        windowCount = 0
+        sentPieces = 0
+    }
+
+    /// After a repeat was refused: the first attempt may have done all there was to do.
+    private func wasTaken(_ failure: SandboxError, eof: Bool) async throws(SandboxError) -> Bool {
+        guard [.stdinClosed, .processNotRunning].contains(failure.reason) else { return false }
+        let process = try await calls.process(processID)
+        return process.stdinBytes >= offset + UInt64(windowCount) && process.stdinClosed == eof
+    }
+}

@@ -1,0 +1,32 @@
+// What the gateway says of itself.
+
+internal import ProcgateV1
+
+/// The gateway's version, limits and abilities. Each 0 is what the gateway did not tell.
+public struct GatewayInfo: Sendable, Hashable {
+    public var version: String
+    /// New at each start of the supervisor: processes of another one are gone.
+    public var instanceID: String
+    public var limitsEnforced: LimitsEnforcement?
+    public var maxRunning: Int
+    public var maxQueued: Int
+    /// The largest request message.
+    public var maxMessageBytes: Int
+    /// Output kept for each process.
+    public var retainBytes: Int
+    /// How long an ended process is remembered.
+    public var retainTime: Duration
+    public var keepAlive: Duration
+
+    init(_ wire: GetGatewayResponse) {
+        version = wire.version
+        instanceID = wire.instanceId
+        limitsEnforced = LimitsEnforcement(wire.limitsEnforced)
+        maxRunning = Int(wire.maxRunning)
+        maxQueued = Int(wire.maxQueued)
+        maxMessageBytes = Int(clamping: wire.maxMessageBytes)
+        retainBytes = Int(clamping: wire.retainBytes)
+        retainTime = .milliseconds(Int64(clamping: wire.retainMs))
+        keepAlive = .milliseconds(Int64(clamping: wire.keepAliveMs))
+    }
+}

@@ -1,0 +1,50 @@
+// The signals that a process can be sent, and to which part of its tree.
+
+internal import ProcgateV1
+
+/// A signal by its name: numbers differ between systems.
+///
+/// Any name that the gateway's host knows will do: `"USR1"`, `"SIGUSR1"` or `"10"`.
+public struct Signal: Sendable, Hashable, ExpressibleByStringLiteral, CustomStringConvertible {
+    /// As it was given: `"TERM"`, `"SIGTERM"` or `"15"`.
+    public let name: String
+
+    public init(_ name: String) {
+        self.name = name
+    }
+
+    public init(stringLiteral name: String) {
+        self.name = name
+    }
+
+    public var description: String { name }
+
+    public static let term = Signal("TERM")
+    public static let kill = Signal("KILL")
+    public static let int = Signal("INT")
+    public static let hup = Signal("HUP")
+    public static let quit = Signal("QUIT")
+    public static let usr1 = Signal("USR1")
+    public static let usr2 = Signal("USR2")
+    public static let stop = Signal("STOP")
+    public static let cont = Signal("CONT")
+    public static let winch = Signal("WINCH")
+}
+
+/// Who receives a signal.
+public enum SignalScope: String, Sendable, Hashable, CaseIterable {
+    /// The process group: what a terminal's ^C reaches.
+    case group
+    /// The command's own process alone.
+    case leader
+    /// Every descendant, those that left the group too.
+    case tree
+
+    var wire: ProcgateV1.SignalScope {
+        switch self {
+        case .group: .unspecified
+        case .leader: .leader
+        case .tree: .tree
+        }
+    }
+}

@@ -1,0 +1,22 @@
+// What can be written to a process.
+
+/// Bytes to write to a process's stdin, or text, which is written as UTF-8.
+public protocol StdinData: Sendable {
+    var stdinBytes: [UInt8] { get }
+}
+
+extension String: StdinData {
+    public var stdinBytes: [UInt8] { Array(utf8) }
+}
+
+extension Substring: StdinData {
+    public var stdinBytes: [UInt8] { Array(utf8) }
+}
+
+extension Array: StdinData where Element == UInt8 {
+    public var stdinBytes: [UInt8] { self }
+}
+
+extension ArraySlice: StdinData where Element == UInt8 {
+    public var stdinBytes: [UInt8] { Array(self) }
+}
