@@ -261,6 +261,41 @@ public final class ServerCall: @unchecked Sendable {
         if Task.isCancelled { throw GRPCStatus(.cancelled, "the task ended") }
     }
 
+    /// Whether messages go out compressed, unless each says otherwise.
+    public var compressesMessages: Bool { compression == .gzip && acceptsGzip }
+
+    /// One encoded message as it goes out: with its prefix, compressed where the call is. For
+    /// a ``stream(_:)``'s source.
+    public func framed(_ message: ByteBuffer) -> ByteBuffer {
+        let isCompressed = announcedCompression == .gzip
+        var body =
+            isCompressed ? message.withUnsafeReadableBytes { Gzip.deflate($0) } : message
+        var framed = ByteBuffer()
+        framed.writeInteger(isCompressed ? 1 : 0, as: UInt8.self)
+        framed.writeInteger(UInt32(body.readableBytes))
+        framed.writeBuffer(&body)
+        return framed
+    }
+
+    /// Runs `operation` beside the handler, on the call's event loop. Whoever starts it ends it.
+    public func runBeside(
+        _ operation: @escaping @Sendable () async -> Void
+    ) -> Task<Void, Never> {
+        connection.services.executor.start(operation)
+    }
+
+    /// Ends the call with `status`, from beside its handler, whose task is cancelled.
+    public func fail(_ status: GRPCStatus) {
+        guard cancellation == nil, !isFinished else { return }
+        failure = status
+        stream.discardQueue()
+        finish(status)
+        wakeReceiver()
+        wakeSender()
+        wakeStreamer()
+        task?.cancel()
+    }
+
     /// The source given to ``stream(_:)`` has more.
     public func wake() {
         stream.wake()

@@ -1,0 +1,40 @@
+// Statuses that the client makes of what the transport says (gRPC's own mappings).
+
+import HTTP2
+
+enum TransportStatus {
+    /// For a stream that ended by RST_STREAM without a status.
+    static func reset(_ code: HTTP2ErrorCode) -> GRPCStatus {
+        switch code {
+        case .refusedStream:
+            .transport(.unavailable, "the server refused the stream", notProcessed: true)
+        case .cancel:
+            GRPCStatus(.cancelled, "the server cancelled the stream")
+        case .enhanceYourCalm:
+            .transport(.resourceExhausted, "the server asks for calm")
+        case .inadequateSecurity:
+            .transport(.permissionDenied, "the server demands better TLS")
+        case .noError, .protocolError, .internalError, .flowControlError, .settingsTimeout,
+            .frameSizeError, .compressionError, .connectError:
+            .transport(.internal, "the stream was reset with HTTP/2 error \(code.rawValue)")
+        default:
+            .transport(.unknown, "the stream was reset with HTTP/2 error \(code.rawValue)")
+        }
+    }
+
+    /// For an answer that is not gRPC's.
+    static func http(_ status: String) -> GRPCStatus {
+        let message = "HTTP status \(status) instead of a gRPC answer"
+        switch status {
+        case "400": return .init(.internal, message)
+        case "401": return .init(.unauthenticated, message)
+        case "403": return .init(.permissionDenied, message)
+        case "404": return .init(.unimplemented, message)
+        case "429", "502", "503", "504": return .transport(.unavailable, message)
+        default: return .init(.unknown, message)
+        }
+    }
+
+    static let connectionLost = GRPCStatus.transport(.unavailable, "the connection was lost")
+    static let channelClosed = GRPCStatus(.cancelled, "the channel was closed")
+}
