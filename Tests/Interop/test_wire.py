@@ -13,7 +13,7 @@ from google.rpc import status_pb2
 
 from contract import EXITED, Code, MiB, exec_request, info, pb, refused, run, start, stop
 from gateway import alive, gateway
-from wire import PREFACE, SERVICE, Connection, grpc_headers, message
+from wire import PREFACE, SERVICE, Connection, grpc_headers, message, raw_frame
 
 INFO = SERVICE + "GetGateway"
 GET = SERVICE + "GetProcess"
@@ -345,19 +345,28 @@ def test_connections_that_say_nothing_harm_nobody(shared):
 
 
 def test_frames_that_break_http2_end_their_connection_alone(shared):
-    bad = (
-        frames.DataFrame(1, b"on an idle stream"),
-        frames.RstStreamFrame(0, 1),
-        frames.WindowUpdateFrame(0, 0),
-        frames.PushPromiseFrame(1, 2, b""),
-        frames.ContinuationFrame(1, b"x", flags=["END_HEADERS"]),
-        frames.HeadersFrame(2, hpack.Encoder().encode(grpc_headers(INFO)), flags=["END_HEADERS"]),
-        frames.HeadersFrame(1, b"\xff\xff\xff\xff\xff\xff", flags=["END_HEADERS"]),
-    )
-    for frame in bad:
+    headers, end_headers = hpack.Encoder().encode(grpc_headers(INFO)), 4
+    bad = {
+        "DATA on an idle stream": raw_frame(0, b"x", 1),
+        "DATA on stream 0": raw_frame(0, b"x", 0),
+        "HEADERS on stream 0": raw_frame(1, headers, 0, end_headers),
+        "HEADERS on an even stream": raw_frame(1, headers, 2, end_headers),
+        "HEADERS that are no HPACK": raw_frame(1, b"\xff" * 6, 1, end_headers),
+        "RST_STREAM on stream 0": raw_frame(3, bytes(4), 0),
+        "RST_STREAM on an idle stream": raw_frame(3, bytes(4), 1),
+        "SETTINGS of a wrong size": raw_frame(4, bytes(5), 0),
+        "SETTINGS on a stream": raw_frame(4, b"", 1),
+        "PUSH_PROMISE by a client": raw_frame(5, struct.pack(">I", 2) + headers, 1, end_headers),
+        "PING of a wrong size": raw_frame(6, bytes(7), 0),
+        "WINDOW_UPDATE by 0": raw_frame(8, bytes(4), 0),
+        "WINDOW_UPDATE past the largest": raw_frame(8, struct.pack(">I", 2**31 - 1), 0),
+        "CONTINUATION of nothing": raw_frame(9, headers, 1, end_headers),
+        "a frame beyond the largest": raw_frame(0, bytes(20_000), 1),
+    }
+    for name, frame in bad.items():
         with Connection(shared.address, shared.token) as connection:
-            connection.frame(frame)
-            assert connection.ends(), frame
+            connection.send(frame)
+            assert connection.ends(), name
 
 
 def test_a_random_storm_of_frames_harms_nobody(shared):
@@ -365,13 +374,9 @@ def test_a_random_storm_of_frames_harms_nobody(shared):
     for _ in range(150):
         with Connection(shared.address, shared.token) as connection:
             for _ in range(source.randrange(1, 12)):
-                length = source.randrange(0, 40)
-                header = struct.pack(">I", length)[1:] + bytes(
-                    [source.randrange(0, 12), source.randrange(256)]
-                )
-                connection.send(
-                    header + struct.pack(">I", source.randrange(0, 9)) + source.randbytes(length)
-                )
+                payload = source.randbytes(source.randrange(0, 40))
+                kind, flags = source.randrange(0, 12), source.randrange(256)
+                connection.send(raw_frame(kind, payload, source.randrange(0, 9), flags))
 
 
 def test_a_request_message_beyond_max_message_bytes_is_resource_exhausted():

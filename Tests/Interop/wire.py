@@ -41,6 +41,12 @@ def grpc_headers(path, token=None, **more):
     return [(name, value) for name, value in headers.items() if value is not None]
 
 
+def raw_frame(kind, payload=b"", stream=0, flags=0):
+    """A frame as bytes, whether or not it may be."""
+    head = struct.pack(">I", len(payload))[1:] + bytes([kind, flags])
+    return head + struct.pack(">I", stream) + payload
+
+
 def request_bytes(path, body):
     """A connection's first bytes with one whole request, as plain bytes."""
     block = hpack.Encoder().encode(grpc_headers(path))
