@@ -31,8 +31,8 @@ static const char usage[] =
     "  --frame BYTES       the largest frame taken (16384)\n"
     "  --ca FILE           who signed the server's certificate\n"
     "  --header 'name: value'  more metadata, may be repeated\n"
-    "Prints one line of JSON, except for the last four modes. Exit status 1 where a call failed or\n"
-    "differed from what was expected.\n";
+    "Prints one line of JSON, except for the last four modes. Exit status 1 where a call failed\n"
+    "or differed from what was expected.\n";
 
 double now_s(void) {
     struct timespec t;
