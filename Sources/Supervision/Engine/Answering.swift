@@ -13,7 +13,7 @@ extension Supervisor {
     }
 
     /// Answered once the process has ended and its log is complete.
-    public func await(_ id: String, by call: CallID) {
+    public func awaitEnd(of id: String, by call: CallID) {
         do throws(Refusal) {
             let process = try process(id: id)
             if process.phase == .ended {
@@ -57,6 +57,15 @@ extension Supervisor {
         }
         watchers.insert(call.link)
         reply(call, .done)
+    }
+
+    public func census(by call: CallID) {
+        var census = census
+        census.outputBytes = arena.bytesInUse
+        for process in processes.values where process.isAnnounced {
+            census.processes[process.record.status, default: 0] += 1
+        }
+        reply(call, .census(census))
     }
 
     /// Forgets an ended process.

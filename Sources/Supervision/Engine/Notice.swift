@@ -65,6 +65,16 @@ public struct StartedAnswer: Sendable {
     public var ended = false
 }
 
+/// How things stand.
+public struct Census: Sendable {
+    public var processes: [ProcessStatus: Int] = [:]
+    /// Of the arena, in use.
+    public var outputBytes = 0
+    /// Commands that were executed since the start, and what their launches took together.
+    public var spawned: UInt64 = 0
+    public var spawnTime: Duration = .zero
+}
+
 /// The answer to one call.
 public enum Answer: Sendable {
     case failure(Refusal)
@@ -74,6 +84,7 @@ public enum Answer: Sendable {
     /// Of all of stdin so far.
     case stdin(bytes: UInt64)
     case done
+    case census(Census)
 }
 
 /// What a link is told.

@@ -118,6 +118,7 @@ extension Supervisor {
         guard var plan = process.plan else { preconditionFailure("a launch without a plan") }
         let tree = forest.plant()
         process.tree = tree
+        process.launchedAt = .now()
         applyLimits(process, tree, &plan)
         do {
             if let (columns, rows) = plan.terminal {
@@ -269,6 +270,8 @@ extension Supervisor {
         let serial = process.serial
         process.phase = .running
         process.plan = nil
+        census.spawned += 1
+        if let launchedAt = process.launchedAt { census.spawnTime += now - launchedAt }
         process.record.pid = UInt32(pid)
         process.record.status = .running
         process.record.startedAt = wallClockMilliseconds()

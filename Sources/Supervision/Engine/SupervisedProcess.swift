@@ -33,6 +33,7 @@ final class SupervisedProcess {
     let limits: ResourceLimits?
     /// Starts that wait for the launch.
     var waitingStarts: [(call: CallID, follow: Bool, joined: Bool)] = []
+    var launchedAt: Instant?
     /// Asked for while it was being launched.
     var stopAfterLaunch: (cause: StopCause, grace: Duration)?
 

@@ -8,7 +8,7 @@ import DequeModule
 import Glibc
 public import LinuxIO
 public import OutputLog
-import ProcgateV1
+public import ProcgateV1
 
 /// What an event of the poller is about; packed into its token with a number.
 enum EventSource: UInt8 {
@@ -86,6 +86,8 @@ public final class Supervisor {
     var links: Set<UInt64> = []
     var watchers: Set<UInt64> = []
     var outbox: [(link: UInt64, notice: Notice)] = []
+    /// What was counted of it so far.
+    var census = Census()
     var orphansArePending = false
     var housekeepingTimer: TimerID?
     var housekeepingDeadline: Instant?
@@ -128,6 +130,11 @@ public final class Supervisor {
 
     deinit {
         batch.deallocate()
+    }
+
+    /// What limits of a process's memory, CPU and process count can mean here.
+    public var limitsEnforcement: LimitsEnforcement {
+        forest.limitsWholeTrees ? .cgroup : .rlimit
     }
 
     // MARK: Links

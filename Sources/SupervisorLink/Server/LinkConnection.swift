@@ -1,0 +1,125 @@
+// One gateway's connection: bytes in become commands, events become bytes out. Knows no
+// process.
+
+import CLinux
+import Glibc
+import LinuxIO
+import ProcgateInternal
+import Protobuf
+
+/// Not thread-safe.
+final class LinkConnection {
+    /// A gateway that leaves so many bytes unread is gone, or as good as.
+    static let mostQueuedBytes = 64 << 20
+
+    let number: UInt64
+    let descriptor: LinuxIO.FileDescriptor
+    /// It has said Hello.
+    var isGreeted = false
+    /// The poller asks for room to write.
+    var isWaitingForRoom = false
+
+    private var input: [UInt8] = []
+    private var output: [UInt8] = []
+    private var sentCount = 0
+
+    init(number: UInt64, _ descriptor: consuming LinuxIO.FileDescriptor) {
+        self.number = number
+        self.descriptor = descriptor
+    }
+
+    enum Reading {
+        case open
+        /// Closed by the peer, or says what is no command.
+        case over
+    }
+
+    // MARK: In
+
+    /// Reads once, by way of `scratch`, and calls `handle` with each complete command.
+    /// `handle` returns whether to go on.
+    func receive(
+        through scratch: UnsafeMutableRawBufferPointer, handle: (Command) -> Bool
+    ) -> Reading {
+        switch descriptor.read(into: scratch) {
+        case .later: return .open
+        case .end, .failed: return .over
+        case .bytes(let count):
+            let bytes = UnsafeRawBufferPointer(rebasing: scratch.prefix(count))
+            guard !input.isEmpty else {
+                guard let used = parse(bytes, handle) else { return .over }
+                input.append(contentsOf: bytes[used...])
+                return .open
+            }
+            input.append(contentsOf: bytes)
+            let used = input.withUnsafeBytes { parse($0, handle) }
+            guard let used else { return .over }
+            input.removeFirst(used)
+            return .open
+        }
+    }
+
+    /// Returns how many bytes were complete messages; `nil` where the link is to go.
+    private func parse(_ bytes: UnsafeRawBufferPointer, _ handle: (Command) -> Bool) -> Int? {
+        var start = 0
+        while bytes.count - start >= LinkFrame.lengthSize {
+            guard let length = LinkFrame.length(bytes[start...]) else { return nil }
+            let begin = start + LinkFrame.lengthSize
+            guard bytes.count - begin >= length else { break }
+            let body = UnsafeRawBufferPointer(rebasing: bytes[begin..<begin + length])
+            guard let command = try? Command(decoding: body), handle(command) else { return nil }
+            start = begin + length
+        }
+        return start
+    }
+
+    // MARK: Out
+
+    var hasOutput: Bool { sentCount < output.count }
+    var isOverfull: Bool { output.count - sentCount > Self.mostQueuedBytes }
+
+    func append(_ event: Event) {
+        event.withEncoder { encoder in
+            let count = encoder.byteCount
+            withUnsafeBytes(of: UInt32(count).littleEndian) { output.append(contentsOf: $0) }
+            let start = output.count
+            output.append(contentsOf: repeatElement(0, count: count))
+            output.withUnsafeMutableBytes { bytes in
+                encoder.write(into: UnsafeMutableRawBufferPointer(rebasing: bytes[start...]))
+            }
+        }
+    }
+
+    /// Sends what was appended, with a descriptor; the first message of a link.
+    func sendFirst(with passed: Int32) -> Bool {
+        let sent = output.withUnsafeBytes {
+            clinux_send(descriptor.raw, $0.baseAddress, $0.count, passed)
+        }
+        guard sent == output.count else { return false }
+        output.removeAll(keepingCapacity: true)
+        return true
+    }
+
+    /// Sends what the socket takes. `false` where the link is broken.
+    func flush() -> Bool {
+        while hasOutput {
+            let sent = output.withUnsafeBytes {
+                clinux_send(
+                    descriptor.raw, $0.baseAddress.map { $0 + sentCount }, $0.count - sentCount, -1)
+            }
+            if sent < 0 { return errno == EAGAIN ? compact() : false }
+            sentCount += sent
+        }
+        output.removeAll(keepingCapacity: output.capacity <= 1 << 20)
+        sentCount = 0
+        return true
+    }
+
+    private func compact() -> Bool {
+        if sentCount > output.count / 2 {
+            output.removeFirst(sentCount)
+            sentCount = 0
+        }
+        return true
+    }
+}
