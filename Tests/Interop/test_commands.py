@@ -208,6 +208,37 @@ def test_info_tells_of_the_gateway(command, served):
     assert "0.1.0" in json.dumps(json.loads(command("info", "--json").stdout))
 
 
+def test_completions_come_with_it():
+    done = procgate("--generate-completion-script", "bash")
+    assert done.returncode == 0
+    assert b"procgate" in done.stdout
+
+
+@pytest.mark.issue3
+def test_attach_follows_a_process_and_gives_it_input(served):
+    id = start(served.stub, "while read x; do echo got $x; done; exit 4").id
+    with popen(served, "attach", id, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        client.stdin.write(b"one\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"got one\n"
+        client.stdin.close()
+        assert client.wait(10) in (0, 4)
+    assert eventually(lambda: get(served.stub, id).ended_at)
+
+
+@pytest.mark.issue3
+def test_ps_watch_shows_changes(served):
+    words = ("ps", "--watch", "--label", "cli=watch")
+    with popen(served, *words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as client:
+        id = run(served.stub, "true", labels={"cli": "watch"}).id
+        seen = b""
+        while id.encode() not in seen:
+            data = os.read(client.stdout.fileno(), 4096)
+            assert data, seen
+            seen += data
+        client.terminate()
+
+
 @pytest.mark.issue3
 def test_exec_t_makes_a_terminal_session(served):
     controller, terminal = pty.openpty()

@@ -112,6 +112,16 @@ def test_a_process_limit_stops_a_command_that_forks_beyond_it(stub):
     assert b"fork" in ran.stderr.lower()
 
 
+def test_a_cpu_limit_slows_what_exceeds_it_where_it_can_be_enforced(stub):
+    command = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done"
+    limits = pb.ResourceLimits(cpu_millis=250)
+    ran = run(stub, command, limits=limits)
+    assert ran.stdout == b"done\n"
+    if ran.process.limits_enforced == pb.LIMITS_ENFORCEMENT_CGROUP:
+        wall = ran.process.ended_at - ran.process.started_at
+        assert wall >= 2 * ran.process.usage.cpu_time_ms
+
+
 def test_a_process_says_how_its_limits_are_enforced(stub):
     limits = pb.ResourceLimits(memory_bytes=512 * MiB)
     process = run(stub, "true", limits=limits).process

@@ -11,7 +11,7 @@ import pytest
 
 from certificates import Authority
 from contract import Code, MiB, Stub, begin, collect, has_lines, info, refused, run, until
-from gateway import eventually, gateway
+from gateway import eventually, gateway, procgate
 from wire import SERVICE, Connection
 
 pytestmark = pytest.mark.issue3
@@ -221,3 +221,14 @@ def test_several_listeners_and_ipv6(server, authority):
     with gateway(*words, *options(server), listeners=2) as g:
         for target in g.targets:
             assert info(connect(g, trusting(authority), target)).version
+
+
+def test_the_client_commands_speak_tls(mutual, authority):
+    certificate, key = authority.issue("carol")
+    words = ("--address", f"https://localhost:{mutual.port}", "--tls-ca", authority.certificate)
+    pair = ("--tls-certificate", certificate, "--tls-key", key)
+    environment = {"PROCGATE_TOKEN": mutual.token}
+    done = procgate("exec", *words, *pair, "--", "echo over tls", environment=environment)
+    assert done.stdout == b"over tls\n", done.stderr
+    done = procgate("exec", *words, "--", "true", environment=environment)
+    assert done.returncode == 69
