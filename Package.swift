@@ -113,12 +113,14 @@ let package = Package(
             ] + nio,
             swiftSettings: swift),
 
-        swiftTests(
-            "ProtobufTests",
-            [
+        .testTarget(
+            name: "ProtobufTests",
+            dependencies: [
                 "Protobuf", "ProcgateV1", "ProcgateInternal", "GRPCProtos", "GRPCTesting",
                 "CTestProtos",
-            ]),
+            ],
+            exclude: ["Golden", "Protos"],
+            swiftSettings: swift),
         swiftTests("OutputLogTests", ["OutputLog"]),
         swiftTests(
             "SupervisionTests",
