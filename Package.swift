@@ -129,6 +129,11 @@ let package = Package(
                 "ProcgateInternal", "Protobuf",
             ]),
         swiftTests("HTTP2Tests", ["HTTP2"] + nio),
-        swiftTests("GRPCWireTests", ["GRPCWire", "HTTP2", "Protobuf"] + nio),
+        swiftTests(
+            "GRPCWireTests",
+            [
+                "GRPCWire", "HTTP2", "Protobuf", "GRPCProtos",
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ] + nio),
     ]
 )
