@@ -48,7 +48,7 @@ public final class Sandbox: Sendable {
         group: (any EventLoopGroup)? = nil
     ) async throws(SandboxError) -> Sandbox {
         let channel = try makeChannel(
-            try GatewayAddress(address), tls: tls, connectTimeout: connectTimeout, group: group)
+            address, tls: tls, connectTimeout: connectTimeout, group: group)
         let calls = GatewayCalls(channel: channel, token: token, patience: reconnectTimeout)
         do {
             try await calls.greet(for: min(firstPatience, reconnectTimeout))

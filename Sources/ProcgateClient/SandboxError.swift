@@ -84,7 +84,7 @@ extension SandboxError {
 
         // Of this side.
         case invalidAddress = "INVALID_ADDRESS"
-        /// A certificate, key or root could not be used, or the peer's was not accepted.
+        /// A certificate, key or root that was given could not be used.
         case tlsFailed = "TLS_FAILED"
         /// No answer for as long as `reconnectTimeout`.
         case gatewayUnavailable = "GATEWAY_UNAVAILABLE"

@@ -2,10 +2,58 @@
 
 internal import GRPCWire
 internal import NIOCore
+internal import NIOPosix
+internal import NIOSSL
 
 func makeChannel(
-    _ address: GatewayAddress, tls: SandboxTLS?, connectTimeout: Duration,
+    _ address: String, tls: SandboxTLS?, connectTimeout: Duration,
     group: (any EventLoopGroup)?
 ) throws(SandboxError) -> GRPCChannel {
-    fatalError()
+    guard let target = GRPCTarget(address) else {
+        throw SandboxError(
+            .invalidAddress,
+            "\"\(address)\" is not an address: write http://HOST:PORT, https://HOST:PORT or "
+                + "unix:PATH")
+    }
+    var options = GRPCChannelOptions()
+    options.connectTimeout = connectTimeout
+    // Shorter than a restart takes to be noticed; the calls' own backoff adds to it.
+    options.firstBackoff = .milliseconds(20)
+    options.longestBackoff = .seconds(1)
+    // A silent peer is found in half of the default reconnectTimeout.
+    options.keepAliveInterval = .seconds(10)
+    options.keepAliveTimeout = .seconds(5)
+    if let tls { options.tls = try tls.wire() }
+    return GRPCChannel(
+        target, options: options, group: group ?? MultiThreadedEventLoopGroup.singleton)
+}
+
+extension SandboxTLS {
+    fileprivate func wire() throws(SandboxError) -> ClientTLS {
+        var wire = ClientTLS()
+        wire.serverName = serverName
+        do {
+            wire.roots = try roots.map { try certificates($0) }
+            wire.certificates = try certificate.map { try certificates($0) } ?? []
+            wire.key = try key.map { pem in
+                switch pem {
+                case .file(let path): try NIOSSLPrivateKey(file: path, format: .pem)
+                case .bytes(let bytes): try NIOSSLPrivateKey(bytes: bytes, format: .pem)
+                }
+            }
+        } catch {
+            throw SandboxError(.tlsFailed, "cannot use a certificate or key: \(error)")
+        }
+        guard wire.certificates.isEmpty == (wire.key == nil) else {
+            throw SandboxError(.tlsFailed, "a certificate and its key are given together")
+        }
+        return wire
+    }
+
+    private func certificates(_ pem: PEM) throws -> [NIOSSLCertificate] {
+        switch pem {
+        case .file(let path): try NIOSSLCertificate.fromPEMFile(path)
+        case .bytes(let bytes): try NIOSSLCertificate.fromPEMBytes(bytes)
+        }
+    }
 }

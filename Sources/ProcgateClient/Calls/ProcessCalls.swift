@@ -14,10 +14,6 @@ struct AttachSender: Sendable {
         try await call.send(request)
     }
 
-    /// Nothing more will be sent; the output goes on.
-    func halfClose() async throws(GRPCStatus) {
-        try await call.halfClose()
-    }
 }
 
 /// Gives the requests of one StreamStdin. Dropping it ends the call.
@@ -29,8 +25,7 @@ struct StdinSender: Sendable {
     }
 
     func finish() async throws(GRPCStatus) -> StreamStdinResponse {
-        try await call.halfClose()
-        return try await call.response()
+        try await call.response()
     }
 }
 
@@ -43,35 +38,33 @@ extension GatewayCalls {
         return process
     }
 
-    func exec(_ request: ExecRequest) async throws(GRPCStatus) -> EventResponses {
-        try await channel.serverStreaming(ProcessService.exec, request, options: options)
+    func exec(_ request: ExecRequest) -> EventResponses {
+        channel.serverStreaming(ProcessService.exec, request, options: options)
             .makeAsyncIterator()
     }
 
-    func streamOutput(_ request: StreamOutputRequest) async throws(GRPCStatus) -> EventResponses {
-        try await channel.serverStreaming(ProcessService.streamOutput, request, options: options)
+    func streamOutput(_ request: StreamOutputRequest) -> EventResponses {
+        channel.serverStreaming(ProcessService.streamOutput, request, options: options)
             .makeAsyncIterator()
     }
 
     func watch(
         _ request: WatchProcessesRequest
-    ) async throws(GRPCStatus) -> ResponseStream<WatchProcessesResponse>.AsyncIterator {
-        try await channel.serverStreaming(
-            ProcessService.watchProcesses, request, options: options
-        ).makeAsyncIterator()
+    ) -> ResponseStream<WatchProcessesResponse>.AsyncIterator {
+        channel.serverStreaming(ProcessService.watchProcesses, request, options: options)
+            .makeAsyncIterator()
     }
 
     func attach(
         _ first: AttachRequest
     ) async throws(GRPCStatus) -> (AttachSender, EventResponses) {
-        let call = try await channel.bidirectional(ProcessService.attach, options: options)
+        let call = channel.bidirectional(ProcessService.attach, options: options)
         try await call.send(first)
         return (AttachSender(call: call), call.responses.makeAsyncIterator())
     }
 
-    func streamStdin() async throws(GRPCStatus) -> StdinSender {
-        StdinSender(
-            call: try await channel.clientStreaming(ProcessService.streamStdin, options: options))
+    func streamStdin() -> StdinSender {
+        StdinSender(call: channel.clientStreaming(ProcessService.streamStdin, options: options))
     }
 }
 

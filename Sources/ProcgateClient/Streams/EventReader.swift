@@ -147,6 +147,7 @@ final class EventReader: @unchecked Sendable {
     func stop() {
         hasEnded = true
         responses = nil
+        input?.detach()
     }
 
     // MARK: Calls
@@ -161,7 +162,7 @@ final class EventReader: @unchecked Sendable {
             request.processId = process.id
             _ = try await calls.unary(
                 ProcessService.getProcess, request, processID: process.id)
-        } catch where error.reason == .processNotFound {
+        } catch  where error.reason == .processNotFound {
             throw SandboxError(
                 .processLost,
                 "the gateway no longer knows the process: its supervisor was replaced, or it was "
@@ -175,10 +176,10 @@ final class EventReader: @unchecked Sendable {
         switch source {
         case .exec(var request):
             request.afterSeq = seenSeq
-            return try await calls.exec(request)
+            return calls.exec(request)
         case .output(var request):
             request.fromSeq = seenSeq + 1
-            return try await calls.streamOutput(request)
+            return calls.streamOutput(request)
         case .attachStart(let request, let policy):
             var first = AttachRequest()
             first.message = .start(request)
@@ -207,7 +208,8 @@ final class EventReader: @unchecked Sendable {
             stop()
             return
         }
-        throw .transport(.unavailable, "the stream ended before the process did")
+        throw .transport(
+            .unavailable, "the stream ended before the process did")
     }
 
     // MARK: Events

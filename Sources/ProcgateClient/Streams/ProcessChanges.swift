@@ -47,7 +47,7 @@ public struct ProcessChanges: AsyncSequence, Sendable {
                     if responses == nil {
                         var request = WatchProcessesRequest()
                         request.labels = labels
-                        responses = try await calls.watch(request)
+                        responses = calls.watch(request)
                     }
                     guard let response = try await responses?.next(isolation: actor) else {
                         throw GRPCStatus.transport(.unavailable, "the watch ended")

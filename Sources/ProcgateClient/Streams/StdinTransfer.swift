@@ -69,7 +69,7 @@ struct StdinTransfer {
         if let sender {
             open = sender
         } else {
-            open = try await calls.streamStdin()
+            open = calls.streamStdin()
             sender = open
             sentPieces = 0
             var first = StreamStdinRequest()

@@ -27,8 +27,9 @@ struct TextCut: Sendable {
             let first = bytes[bytes.count - length]
             if first & 0xC0 == 0x80 { continue }
             guard let whole = characterLength(first), whole > length else { return 0 }
-            let isOpen = length < 2 || secondByteRange(first).contains(bytes[bytes.count - length + 1])
-            return isOpen ? length : 0
+            if length == 1 { return 1 }
+            let second = bytes[bytes.count - length + 1]
+            return secondByteRange(first).contains(second) ? length : 0
         }
         return 0
     }
