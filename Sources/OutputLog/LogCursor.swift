@@ -21,8 +21,8 @@ public struct LogCursor: Sendable {
 
     /// Set once `nextSeq` was found in the chain.
     private var located: (segment: LogIndex.Segment, offset: Int)?
-    /// Of the record that the cursor stands in; 0 between records.
-    private var restOfRecord = 0
+    /// Bytes left of the record that the cursor stands in; 0 between records.
+    public private(set) var restOfRecord = 0
 
     /// A cursor before the record `seq`, which may not have been written yet.
     public init(at seq: UInt64) {

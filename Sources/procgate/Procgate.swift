@@ -27,7 +27,9 @@ struct Procgate: AsyncParsableCommand {
 
     static func main() async {
         do {
-            var command = try parseAsRoot()
+            let arguments = EnvironmentOptions.added(
+                to: Array(CommandLine.arguments.dropFirst()))
+            var command = try parseAsRoot(arguments)
             if var asynchronous = command as? any AsyncParsableCommand {
                 try await asynchronous.run()
             } else {
@@ -55,6 +57,7 @@ struct Procgate: AsyncParsableCommand {
 
 /// As `procgate --help` shows them.
 private let commandGroups: [CommandGroup] = [
+    CommandGroup(name: "The gateway:", subcommands: [Serve.self, Supervise.self])
 ]
 
 func standardError(_ line: String) {

@@ -1,0 +1,86 @@
+# procgate: `make run` starts a gateway, `make test` runs every test. Both install what is missing
+# (Debian's packages by apt-get) and build first.
+
+SWIFT ?= swift
+BUILD := $(SWIFT) build -c release --static-swift-stdlib
+PROCGATE := .build/release/procgate
+VENV := .venv
+ADDRESS ?= 127.0.0.1:7070
+
+# What the build links against and generates with.
+BUILD_PACKAGES := libnghttp2-dev libprotobuf-c-dev zlib1g-dev pkg-config \
+	protobuf-c-compiler protobuf-compiler python3-protobuf
+# What the tests call, besides PyPI's packages in $(VENV).
+TEST_PACKAGES := python3-venv nghttp2-client nghttp2-proxy nginx-light \
+	haproxy tmux openssl procps gcc libc6-dev golang-google-grpc-dev \
+	golang-github-golang-protobuf-1-5-dev golang-google-protobuf-dev protoc-gen-go-1-5 \
+	protoc-gen-go-grpc
+# What the benchmark runs, besides.
+BENCH_PACKAGES := nghttp2-client nghttp2-server libssl-dev util-linux gcc libc6-dev
+
+.PHONY: all setup build run test test-swift test-interop bench generate check format lint clean
+
+all: build
+
+setup:
+	@$(call install,$(BUILD_PACKAGES))
+
+build: setup
+	$(BUILD) --product procgate
+
+run: build
+	@$(PROCGATE) serve --listen $(ADDRESS) --print-examples
+
+test: setup
+	@$(call install,$(TEST_PACKAGES))
+	@$(MAKE) --no-print-directory build $(VENV)/installed
+	@$(MAKE) --no-print-directory check lint
+	@$(MAKE) --no-print-directory test-swift test-interop
+
+test-swift: build
+	$(SWIFT) test --parallel
+
+test-interop: build $(VENV)/installed
+	$(VENV)/bin/python -m pytest -q Tests/Interop
+
+$(VENV)/installed: Tests/Interop/requirements.txt
+	/usr/bin/python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench: build
+	@$(call install,$(BENCH_PACKAGES))
+	Benchmarks/run
+
+# Writes the generated code anew; `check` shows that what is committed is up to date.
+generate: setup
+	codegen-scripts/generate
+
+check: setup
+	codegen-scripts/check
+
+FORMATTED := Package.swift Sources Tests Examples
+
+format:
+	$(SWIFT) format --in-place --parallel --recursive $(FORMATTED)
+
+lint:
+	$(SWIFT) format lint --strict --parallel --recursive $(FORMATTED)
+
+clean:
+	rm -rf .build $(VENV)
+
+# Installs those of the named Debian packages that are missing.
+define install
+missing=""; \
+for package in $(1); do \
+	dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || \
+		missing="$$missing $$package"; \
+done; \
+if [ -n "$$missing" ]; then \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "installing$$missing"; \
+	$$sudo apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+fi
+endef

@@ -1,0 +1,42 @@
+// One structured line for each call: who called what, how it ended, how long it took.
+// Never a token, an environment or a byte of stdin.
+
+import GRPCWire
+import Logging
+
+struct CallLog: Sendable {
+    let logger: Logger
+
+    func record(_ call: CallSummary) {
+        let level: Logger.Level = call.code == .internal || call.code == .unknown ? .error : .info
+        guard logger.logLevel <= level else { return }
+        var metadata: Logger.Metadata = [
+            "method": "\(call.path.prefix(200))",
+            "status": "\(call.code.name)",
+            "duration_ms": "\(Double(call.duration.nanoseconds / 1_000) / 1_000)",
+            "peer": "\(call.peer.address)",
+        ]
+        if let caller = call.principal, !caller.isEmpty { metadata["caller"] = "\(caller)" }
+        if let process = call.note { metadata["process"] = "\(process)" }
+        if !call.message.isEmpty { metadata["message"] = "\(call.message.prefix(500))" }
+        logger.log(level: level, "call", metadata: metadata)
+    }
+
+    func record(_ event: ConnectionEvent) {
+        switch event {
+        case .opened(let peer):
+            logger.debug("connection opened", metadata: ["peer": "\(peer.address)"])
+        case .closed(let peer, let reason):
+            logger.debug(
+                "connection closed",
+                metadata: ["peer": "\(peer.address)", "reason": "\(reason ?? "")"])
+        case .refused:
+            logger.warning("connection refused: too many")
+        case .flooded(let peer, let flood):
+            logger.warning(
+                "connection cut off", metadata: ["peer": "\(peer.address)", "flood": "\(flood)"])
+        case .handshakeFailed(let reason):
+            logger.debug("handshake failed", metadata: ["reason": "\(reason)"])
+        }
+    }
+}

@@ -1,0 +1,225 @@
+// The gateway: one worker for each event loop, and the gRPC server over them. Knows how
+// it starts, reloads and ends; what a call does is in Methods.
+
+public import GRPCWire
+import HTTP2
+public import Logging
+public import NIOCore
+import NIOPosix
+import ProcgateInternal
+import ProcgateV1
+public import SupervisorLink
+
+/// Why a gateway could not start: one line for who starts it.
+public struct GatewayError: Error, CustomStringConvertible {
+    public let description: String
+
+    public init(_ description: String) {
+        self.description = description
+    }
+}
+
+/// How a gateway is reached, and what it allows.
+public struct GatewayConfiguration: Sendable {
+    public var listen: [ListenAddress] = [.tcp(host: "127.0.0.1", port: 7070)]
+    /// `nil`: anybody who can reach the address may call.
+    public var tokens: TokenFile?
+    /// Of TCP listeners; `nil` is cleartext.
+    public var certificates: CertificateFiles?
+    public var policy: GatewayPolicy
+    public var maxConnections = 1_024
+    public var maxStreams = 1_024
+    /// How long calls may go on after `drain`.
+    public var drainTimeout = TimeAmount.seconds(30)
+    /// Leave the supervisor and its processes to the next gateway.
+    public var keepsProcesses = false
+    public var metricsListen: ListenAddress?
+    public var supervisor: SupervisorLauncher
+
+    public init(policy: GatewayPolicy, supervisor: SupervisorLauncher) {
+        self.policy = policy
+        self.supervisor = supervisor
+    }
+
+    /// Refuses what would let strangers in.
+    func check() throws(GatewayError) {
+        for case .tcp(let host, _) in listen where !isLoopback(host) {
+            let authenticates = tokens != nil || certificates?.clientAuthority != nil
+            guard certificates != nil, authenticates else {
+                throw GatewayError(
+                    "\(host) is not a loopback address: give --tls-certificate and --tls-key, "
+                        + "with a token file or --tls-client-ca")
+            }
+        }
+    }
+
+    private func isLoopback(_ host: String) -> Bool {
+        if host == "localhost" { return true }
+        guard let address = try? SocketAddress(ipAddress: host, port: 0) else { return false }
+        switch address {
+        case .v4(let v4):
+            return UInt32(bigEndian: v4.address.sin_addr.s_addr) >> 24 == 127
+        case .v6:
+            return host == "::1" || address.ipAddress == "::1"
+        case .unixDomainSocket:
+            return true
+        }
+    }
+}
+
+/// A running gateway. Ended by `drain` or `stopNow`, which may overtake it.
+public final class Gateway: Sendable {
+    private let configuration: GatewayConfiguration
+    private let group: MultiThreadedEventLoopGroup
+    private let workers: [Worker]
+    private let server: GRPCServer
+    private let tls: ServerTLS?
+    private let health: HealthService
+    private let metrics: MetricsListener?
+    private let logger: Logger
+
+    /// Starts or finds the supervisor, then binds every address.
+    public static func start(
+        _ configuration: GatewayConfiguration, logger: Logger
+    ) async throws -> Gateway {
+        try configuration.check()
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
+        do {
+            let workers = try await connectWorkers(configuration, group, logger)
+            return try await Gateway(configuration, group, workers, logger)
+        } catch {
+            try? await group.shutdownGracefully()
+            throw error
+        }
+    }
+
+    private init(
+        _ configuration: GatewayConfiguration, _ group: MultiThreadedEventLoopGroup,
+        _ workers: [Worker], _ logger: Logger
+    ) async throws {
+        self.configuration = configuration
+        self.group = group
+        self.workers = workers
+        self.logger = logger
+        let health = HealthService()
+        self.health = health
+        let tls = try configuration.certificates?.load()
+        self.tls = tls
+
+        let authentication = Authentication(
+            tokens: configuration.tokens,
+            trustsCertificates: configuration.certificates?.clientAuthority != nil)
+        let byLoop = Dictionary(
+            uniqueKeysWithValues: workers.map { (ObjectIdentifier($0.eventLoop), $0) })
+        let metrics = configuration.metricsListen.map { _ in GatewayMetrics() }
+        server = try await GRPCServer.start(
+            configuration.listen.map { address in
+                if case .tcp = address { Listener(address, tls: tls) } else { Listener(address) }
+            },
+            configuration: Self.serverConfiguration(configuration, logger, metrics),
+            group: group
+        ) { loop in
+            guard let worker = byLoop[ObjectIdentifier(loop)] else {
+                preconditionFailure("an event loop without its worker")
+            }
+            return worker.router(authentication, health)
+        }
+        for case .unix(let path) in server.addresses { SocketMode.restrict(path) }
+        if let address = configuration.metricsListen, let metrics {
+            self.metrics = try await MetricsListener.start(
+                address, group: group, metrics: metrics, workers: workers)
+        } else {
+            self.metrics = nil
+        }
+    }
+
+    /// Where it listens, ports resolved, as `--listen` would have them.
+    public var addresses: [ListenAddress] { server.addresses }
+
+    /// Where metrics are served.
+    public var metricsAddress: ListenAddress? { metrics?.address }
+
+    /// Reads the certificates anew; connections that are open keep theirs.
+    public func reloadCertificates() throws {
+        guard let tls, let files = configuration.certificates else { return }
+        try tls.replace(with: files.read())
+    }
+
+    /// No new calls; those that run go on up to the drain timeout, then what is left of
+    /// the processes is stopped.
+    public func drain() async {
+        health.drain()
+        await server.drain(timeout: configuration.drainTimeout)
+        await end(graceful: true)
+    }
+
+    /// Ends everything at once, also while a drain is under way.
+    public func stopNow() async {
+        health.drain()
+        await server.stopNow()
+        await end(graceful: false)
+    }
+
+    private func end(graceful: Bool) async {
+        await metrics?.close()
+        if !configuration.keepsProcesses, let worker = workers.first {
+            do {
+                try await worker.shutDownSupervisor(graceful: graceful)
+            } catch {
+                logger.error("stopping the processes failed", metadata: ["error": "\(error)"])
+            }
+        }
+        for worker in workers { await worker.close() }
+    }
+
+    private static func connectWorkers(
+        _ configuration: GatewayConfiguration, _ group: MultiThreadedEventLoopGroup,
+        _ logger: Logger
+    ) async throws -> [Worker] {
+        let keeper = SupervisorKeeper(launcher: configuration.supervisor, logger: logger)
+        var workers: [Worker] = []
+        for loop in group.makeIterator() {
+            let worker = Worker(
+                eventLoop: loop, policy: configuration.policy, logger: logger, keeper: keeper)
+            do throws(SupervisorError) {
+                let socket = try configuration.supervisor.connect()
+                try await connect(worker, socket)
+            } catch {
+                throw GatewayError("no supervisor: \(error)")
+            }
+            workers.append(worker)
+        }
+        return workers
+    }
+
+    private static func connect(
+        _ worker: Worker, _ socket: consuming SupervisorSocket
+    ) async throws(SupervisorError) {
+        do {
+            try await worker.connect(socket).get()
+        } catch {
+            throw .lost("\(error)")
+        }
+    }
+
+    private static func serverConfiguration(
+        _ configuration: GatewayConfiguration, _ logger: Logger, _ metrics: GatewayMetrics?
+    ) -> ServerConfiguration {
+        var server = ServerConfiguration()
+        server.limits.messageBytes = configuration.policy.maxMessageBytes
+        server.limits.connections = configuration.maxConnections
+        server.limits.keepAliveInterval =
+            configuration.policy.keepAlive > .zero ? configuration.policy.keepAlive : nil
+        server.http2.maxConcurrentStreams = configuration.maxStreams
+        let log = CallLog(logger: logger)
+        server.observer = { call in
+            log.record(call)
+            metrics?.record(call)
+        }
+        server.connectionObserver = { event in
+            log.record(event)
+            metrics?.record(event)
+        }
+        return server
+    }
+}

@@ -1,0 +1,120 @@
+// Attach: one interactive session. What comes in is acted on while what the process
+// does goes out.
+
+import GRPCWire
+import ProcgateInternal
+import ProcgateV1
+import Protobuf
+import SupervisorLink
+
+extension Worker {
+    func attach(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
+        guard let first = try await call.next(AttachRequest.self) else {
+            throw GRPCStatus(.invalidArgument, "the stream has no message")
+        }
+        switch first.message {
+        case .start(let request):
+            try await attachStarting(request, first.onDisconnect, call, caller)
+        case .join(let request):
+            try await attachJoining(request, first.onDisconnect, call)
+        default:
+            throw GRPCStatus(
+                .invalidArgument, "the first message starts or joins a process")
+        }
+    }
+
+    private func attachStarting(
+        _ request: StartProcessRequest, _ policy: DisconnectPolicy, _ call: ServerCall,
+        _ caller: Caller
+    ) async throws(GRPCStatus) {
+        var start = try startCommand(request, for: caller)
+        start.held = true
+        start.follow = true
+        start.policy = policy == .keep ? .keep : .kill
+        let owned = try await startOwned(start, by: call)
+        guard let id = owned.started.process?.id else { throw Self.unexpectedReply }
+        try await withInput(of: call, to: id) { () throws(GRPCStatus) in
+            try await self.stream(owned, to: call, from: 1)
+        }
+    }
+
+    /// A caller that joins holds nothing back, and its going ends nothing unless it
+    /// asked for that.
+    private func attachJoining(
+        _ request: StreamOutputRequest, _ policy: DisconnectPolicy, _ call: ServerCall
+    ) async throws(GRPCStatus) {
+        let (reader, options) = try await reader(for: request)
+        defer { reader.close() }
+        do throws(GRPCStatus) {
+            try await withInput(of: call, to: request.processId) { () throws(GRPCStatus) in
+                try await self.stream(reader, options, to: call)
+            }
+        } catch {
+            if policy == .kill, call.cancellation != nil, let link, !link.isLost {
+                let stop = Stop.with {
+                    $0.processId = request.processId
+                    $0.hasGrace = true
+                }
+                link.send(.stop(stop)) { _ in }
+            }
+            throw error
+        }
+    }
+
+    /// Acts on the caller's messages while `output` runs. An input that is refused ends
+    /// the call, unless the process has ended meanwhile.
+    private func withInput(
+        of call: ServerCall, to processID: String,
+        output: @escaping () async throws(GRPCStatus) -> Void
+    ) async throws(GRPCStatus) {
+        let input = call.runBeside {
+            do throws(GRPCStatus) {
+                try await self.takeInput(of: call, for: processID)
+            } catch {
+                call.fail(error)
+            }
+        }
+        defer { input.cancel() }
+        try await output()
+    }
+
+    private func takeInput(of call: ServerCall, for processID: String) async throws(GRPCStatus) {
+        var writer = StdinWriter(processID: processID)
+        writer.refusesTerminalEnd = true
+        while let request = try await call.next(AttachRequest.self) {
+            do throws(GRPCStatus) {
+                try await take(request, for: processID, by: &writer)
+            } catch where error.isAboutAnEndedProcess {
+                continue
+            }
+        }
+    }
+
+    private func take(
+        _ request: AttachRequest, for processID: String, by writer: inout StdinWriter
+    ) async throws(GRPCStatus) {
+        switch request.message {
+        case .stdinData(let data):
+            _ = try await write(data, eof: false, by: &writer)
+        case .eof(let eof):
+            if eof { _ = try await write([], eof: true, by: &writer) }
+        case .resize(let size):
+            try await resize(processID, to: size)
+        case .signal(let name):
+            _ = try await send(name, to: processID, .unspecified)
+        case .start, .join:
+            throw GRPCStatus(
+                .invalidArgument, "only the first message starts or joins")
+        case nil:
+            break
+        }
+    }
+}
+
+extension GRPCStatus {
+    /// What input meets that crossed the process's end on its way: no failure, since
+    /// `exited` follows.
+    fileprivate var isAboutAnEndedProcess: Bool {
+        reason == .processNotRunning
+    }
+}

@@ -1,0 +1,19 @@
+// GetProcess: a process as it stands.
+
+import GRPCWire
+import ProcgateInternal
+import ProcgateV1
+import Protobuf
+
+extension Worker {
+    func getProcess(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
+        let request = try await call.request(GetProcessRequest.self)
+        if let known = endedProcess(request.processId) {
+            return try await call.send(encoded: known.response)
+        }
+        let get = Get.with { $0.processId = request.processId }
+        let process = try await processCommand(.get(get))
+        remember(process)
+        try await call.send(GetProcessResponse.with { $0.process = process })
+    }
+}

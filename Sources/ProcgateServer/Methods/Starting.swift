@@ -1,0 +1,89 @@
+// What Exec, StartProcess and Attach share: a spec that was checked against the policy
+// becomes a command to the supervisor.
+
+import GRPCWire
+import ProcgateInternal
+import ProcgateV1
+import SupervisorLink
+
+extension Worker {
+    /// The command that starts `spec` for `caller`; its other fields are the method's.
+    /// Throws COMMAND_REQUIRED or RUN_AS_DENIED.
+    func start(
+        _ spec: ProcessSpec?, key: String, for caller: Caller
+    ) throws(GRPCStatus) -> Start {
+        guard var spec, !spec.command.isEmpty else {
+            throw .refusal(.commandRequired, "the process has no command")
+        }
+        if spec.runAs.isEmpty {
+            spec.runAs = policy.defaultUser
+        } else if !policy.runAs.allows(spec.runAs) {
+            throw .refusal(
+                .runAsDenied, "this gateway does not run processes as \(spec.runAs)")
+        }
+        var start = Start()
+        start.spec = spec
+        start.requestKey = key
+        start.owner = caller.name
+        return start
+    }
+
+    /// Sends a start that the call will own. The process's end may depend on the call:
+    /// the result is to be ended, whatever happens.
+    func startOwned(
+        _ start: Start, by call: ServerCall
+    ) async throws(GRPCStatus) -> OwnedProcess {
+        let link = try liveLink()
+        let owned = OwnedProcess(link: link)
+        let result = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                owned.call = link.send(.start(start)) { continuation.resume(returning: $0) }
+            }
+        } onCancel: {
+            eventLoop.execute { owned.end(of: call) }
+        }
+        do throws(SupervisorError) {
+            guard case .started(let started) = try result.get() else {
+                throw SupervisorError.protocolViolation("a start without its process")
+            }
+            owned.started = started
+            owned.log = try link.follow(started)
+        } catch {
+            owned.end(of: call)
+            throw .supervisor(error)
+        }
+        return owned
+    }
+}
+
+/// A process that depends on the call that started it, or joined it by its key.
+///
+/// `@unchecked Sendable`, because it is confined to the call's event loop.
+final class OwnedProcess: @unchecked Sendable {
+    let link: SupervisorLink
+    var call: UInt64 = 0
+    var started = Started()
+    var log: FollowedLog?
+    private var hasEnded = false
+
+    init(link: SupervisorLink) {
+        self.link = link
+    }
+
+    /// The caller has seen everything: nothing depends on it any more.
+    func complete() { end(.completed) }
+
+    /// The call is over before its time.
+    func end(of call: ServerCall) {
+        switch call.cancellation {
+        case .reset, .deadline: end(.cancelled)
+        case .connectionLost, .shutdown, nil: end(.lost)
+        }
+    }
+
+    private func end(_ reason: AbandonReason) {
+        guard !hasEnded else { return }
+        hasEnded = true
+        link.abandon(call, reason)
+    }
+}

@@ -1,0 +1,51 @@
+// StreamOutput: replays the retained output, then follows the process to its end.
+
+import GRPCWire
+import OutputLog
+import ProcgateInternal
+import ProcgateV1
+import Protobuf
+import SupervisorLink
+
+extension Worker {
+    func streamOutput(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
+        let request = try await call.request(StreamOutputRequest.self)
+        let (reader, options) = try await reader(for: request)
+        defer { reader.close() }
+        try await stream(reader, options, to: call)
+    }
+
+    /// A reader that stands where the request wants it. To be closed by the caller.
+    /// Throws REPLAY_WINDOW_EXPIRED where that was dropped and no gap is allowed.
+    func reader(
+        for request: StreamOutputRequest
+    ) async throws(GRPCStatus) -> (LogReader, OutputSource.Options) {
+        let link = try liveLink()
+        let follow = Follow.with { $0.processId = request.processId }
+        guard case .started(let started) = try await command(.follow(follow)) else {
+            throw Self.unexpectedReply
+        }
+        let log: FollowedLog
+        do throws(SupervisorError) {
+            log = try link.follow(started)
+        } catch {
+            throw .supervisor(error)
+        }
+        // Reading makes room for a process that is held back where its spec says so.
+        let reader = LogReader(log, from: request.fromSeq, releases: true)
+        let first = max(1, request.fromSeq)
+        let retained = started.log?.firstSeq ?? 1
+        var options = OutputSource.Options()
+        options.allowsGaps = request.allowGaps
+        options.droppedBefore = retained
+        if first < retained, !request.allowGaps {
+            reader.close()
+            throw .expired(firstRetained: retained)
+        }
+        if request.noFollow { options.lastSeq = started.log?.lastSeq ?? 0 }
+        let streams = Set(request.streams)
+        if streams == [.stdout] { options.only = .stdout }
+        if streams == [.stderr] { options.only = .stderr }
+        return (reader, options)
+    }
+}

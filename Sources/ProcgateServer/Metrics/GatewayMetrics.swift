@@ -1,0 +1,91 @@
+// What the gateway counts, by name. Fed by what the gRPC server observes and by the
+// supervisor's figures; knows no format.
+
+import CoreMetrics
+import GRPCWire
+import ProcgateInternal
+import Synchronization
+
+/// The gateway's metrics, over one registry.
+final class GatewayMetrics: Sendable {
+    let registry = PrometheusRegistry()
+
+    private struct MethodKey: Hashable {
+        let path: String
+        let code: GRPCCode
+    }
+
+    /// The handles of one method and code.
+    private struct MethodMetrics {
+        let calls: Counter
+        let duration: Timer
+        let received: Counter
+        let sent: Counter
+    }
+
+    // Calls end on every loop.
+    private let methods = Mutex<[MethodKey: MethodMetrics]>([:])
+    private let openConnections = Atomic<Int>(0)
+    private let openedConnections: Counter
+    private let refusedConnections: Counter
+    private let failedHandshakes: Counter
+    private let connections: Gauge
+
+    init() {
+        openedConnections = Counter(label: "procgate_connections_total", factory: registry)
+        refusedConnections = Counter(
+            label: "procgate_connections_refused_total", factory: registry)
+        failedHandshakes = Counter(label: "procgate_handshakes_failed_total", factory: registry)
+        connections = Gauge(label: "procgate_connections", factory: registry)
+        connections.record(0)
+    }
+
+    func record(_ call: CallSummary) {
+        // A path that nobody serves must not become a label.
+        let path = call.isKnownMethod ? call.path : "unknown"
+        let metrics = methods.withLock { methods in
+            let key = MethodKey(path: path, code: call.code)
+            if let known = methods[key] { return known }
+            let made = makeMetrics(path, call.code)
+            methods[key] = made
+            return made
+        }
+        metrics.calls.increment()
+        metrics.duration.recordNanoseconds(call.duration.nanoseconds)
+        metrics.received.increment(by: call.bytesIn)
+        metrics.sent.increment(by: call.bytesOut)
+    }
+
+    func record(_ event: ConnectionEvent) {
+        switch event {
+        case .opened:
+            openedConnections.increment()
+            connections.record(openConnections.wrappingAdd(1, ordering: .relaxed).newValue)
+        case .closed:
+            connections.record(openConnections.wrappingSubtract(1, ordering: .relaxed).newValue)
+        case .refused:
+            refusedConnections.increment()
+        case .flooded(_, let flood):
+            Counter(
+                label: "procgate_floods_total", dimensions: [("kind", "\(flood)")],
+                factory: registry
+            ).increment()
+        case .handshakeFailed:
+            failedHandshakes.increment()
+        }
+    }
+
+    private func makeMetrics(_ path: String, _ code: GRPCCode) -> MethodMetrics {
+        let method = [("method", path)]
+        return MethodMetrics(
+            calls: Counter(
+                label: "procgate_calls_total", dimensions: method + [("code", code.name)],
+                factory: registry),
+            duration: Timer(
+                label: "procgate_call_duration_seconds", dimensions: method, factory: registry),
+            received: Counter(
+                label: "procgate_received_bytes_total", dimensions: method, factory: registry),
+            sent: Counter(
+                label: "procgate_sent_bytes_total", dimensions: method, factory: registry))
+    }
+}

@@ -1,0 +1,46 @@
+// Which services a worker answers, and who may call them.
+
+import GRPCProtos
+import GRPCWire
+import NIOCore
+import ProcgateV1
+import Protobuf
+
+extension Worker {
+    /// The methods of one event loop. All but health need a known caller.
+    func router(_ authentication: Authentication, _ health: HealthService) -> ServiceRouter {
+        var methods = health.methods
+        for method in Self.processMethods {
+            let answer = method.answer(self)
+            methods.append(
+                ServerMethod(path: method.path, kind: method.kind) { [self] call in
+                    try await answer(call, caller(of: call, authentication))
+                })
+        }
+        let reflection = Reflection.gateway
+        for path in [
+            GRPCReflection.ServerReflection.serverReflectionInfo.path,
+            GRPCReflectionAlpha.ServerReflection.serverReflectionInfo.path,
+        ] {
+            methods.append(
+                ServerMethod(path: path, kind: .bidirectional) { [self] call in
+                    _ = try caller(of: call, authentication)
+                    try await reflection.answer(call)
+                })
+        }
+        return ServiceRouter(methods)
+    }
+
+    private func caller(
+        of call: ServerCall, _ authentication: Authentication
+    ) throws(GRPCStatus) -> Caller {
+        do throws(GRPCStatus) {
+            let caller = try authentication.caller(of: call)
+            call.principal = caller.name
+            return caller
+        } catch {
+            guard failures.fails(call.peer.host) else { throw error }
+            throw GRPCStatus(.resourceExhausted, "too many failed authentications; try later")
+        }
+    }
+}

@@ -1,0 +1,54 @@
+// The contract's errors as gRPC statuses: each carries a google.rpc.Status with one
+// ErrorInfo, so that a client decides by the reason and not by the text.
+
+import GRPCProtos
+public import GRPCWire
+public import ProcgateV1
+import Protobuf
+import SupervisorLink
+
+extension GRPCStatus {
+    /// What every ErrorInfo of this service names as its domain.
+    public static let domain = "procgate"
+
+    /// An error of the contract.
+    public static func refusal(
+        _ reason: ErrorReason, _ message: String, metadata: [String: String] = [:]
+    ) -> GRPCStatus {
+        let info = ErrorInfo.with {
+            $0.reason = reason.rawValue
+            $0.domain = domain
+            $0.metadata = metadata
+        }
+        let packed = AnyMessage.with {
+            $0.typeUrl = "type.googleapis.com/\(ErrorInfo.fullName)"
+            $0.value = info.encoded()
+        }
+        let status = Status.with {
+            $0.code = Int32(reason.code)
+            $0.message = message
+            $0.details = [packed]
+        }
+        return GRPCStatus(
+            GRPCCode(rawValue: reason.code) ?? .internal, message, details: status.encoded())
+    }
+
+    /// The reason of a refusal; `nil` for a status of another kind.
+    var reason: ErrorReason? {
+        guard !details.isEmpty, let status = try? Status(decoding: details),
+            let packed = status.details.first,
+            let info = try? ErrorInfo(decoding: packed.value)
+        else { return nil }
+        return ErrorReason(rawValue: info.reason)
+    }
+
+    /// What the supervisor's refusal, or its absence, means for the caller.
+    static func supervisor(_ error: SupervisorError) -> GRPCStatus {
+        switch error {
+        case .refused(let reason, let message): .refusal(reason, message)
+        case .lost(let message): .refusal(.supervisorUnavailable, message)
+        case .abandoned: GRPCStatus(.cancelled, "the call was cancelled")
+        case .protocolViolation(let message): GRPCStatus(.internal, message)
+        }
+    }
+}

@@ -1,0 +1,184 @@
+// What the gateway keeps for one event loop: a link to the supervisor, the records of
+// ended processes, the streams that are kept alive. Nothing is shared between loops, so
+// a call never hops threads and takes no lock.
+
+import GRPCWire
+import Logging
+import NIOCore
+import ProcgateInternal
+import ProcgateV1
+import Protobuf
+import SupervisorLink
+
+/// One event loop's share of the gateway.
+///
+/// `@unchecked Sendable`, because it is confined to `eventLoop`, as are all calls that
+/// reach it.
+final class Worker: @unchecked Sendable {
+    let eventLoop: any EventLoop
+    let policy: GatewayPolicy
+    let logger: Logger
+
+    private(set) var link: SupervisorLink?
+    private(set) var watchers: [ObjectIdentifier: WatchFeed] = [:]
+    private var isWatching = false
+    private var ended = EndedCache(capacity: 1_024)
+    private var idle: KeepAliveList
+    /// Of those who could not say who they are.
+    var failures = FailureLimiter()
+    private let keeper: SupervisorKeeper
+    private var isClosed = false
+
+    init(
+        eventLoop: any EventLoop, policy: GatewayPolicy, logger: Logger, keeper: SupervisorKeeper
+    ) {
+        self.eventLoop = eventLoop
+        self.policy = policy
+        self.logger = logger
+        self.keeper = keeper
+        idle = KeepAliveList(eventLoop: eventLoop, interval: policy.keepAlive)
+    }
+
+    /// Puts a fresh socket to use; the one before it is lost.
+    func connect(_ socket: consuming SupervisorSocket) -> EventLoopFuture<Void> {
+        SupervisorLink.start(socket, on: eventLoop) { self.observer() }
+            .map { link in
+                self.link = link
+                self.ended.removeAll()
+                self.isWatching = false
+            }
+    }
+
+    /// Stops every process, whole trees, and with them the supervisor. A supervisor that
+    /// is gone already has nothing left to stop.
+    func shutDownSupervisor(graceful: Bool) async throws {
+        let stopped = eventLoop.makePromise(of: Void.self)
+        eventLoop.execute { [self] in
+            isClosed = true
+            guard let link, !link.isLost else { return stopped.succeed() }
+            let shutdown = Shutdown.with { $0.hasGrace = !graceful }
+            link.send(.shutdown(shutdown)) { _ in stopped.succeed() }
+        }
+        try await stopped.futureResult.get()
+    }
+
+    /// Lets go of the supervisor, which goes on without this gateway.
+    func close() async {
+        let closed = eventLoop.submit { [self] in
+            isClosed = true
+            link?.close()
+        }
+        // It cannot fail: the loop runs until after this.
+        try? await closed.get()
+    }
+
+    /// The live link. Throws UNAVAILABLE while the supervisor is being started again.
+    func liveLink() throws(GRPCStatus) -> SupervisorLink {
+        guard let link, !link.isLost else {
+            throw .refusal(.supervisorUnavailable, "the supervisor is not running; try again")
+        }
+        return link
+    }
+
+    /// Sends a command and waits for its reply; the call's cancellation gives it up.
+    func command(_ kind: Command.Kind) async throws(GRPCStatus) -> Reply.Kind {
+        let link = try liveLink()
+        let number = CallNumber()
+        let result = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                number.value = link.send(kind) { continuation.resume(returning: $0) }
+            }
+        } onCancel: {
+            eventLoop.execute { link.abandonWaiting(number.value) }
+        }
+        do throws(SupervisorError) {
+            return try result.get()
+        } catch {
+            throw .supervisor(error)
+        }
+    }
+
+    /// Sends a command that names a process, whose reply is the process as it stands.
+    func processCommand(_ kind: Command.Kind) async throws(GRPCStatus) -> Process {
+        guard case .process(let reply) = try await command(kind), let process = reply.process
+        else { throw Self.unexpectedReply }
+        return process
+    }
+
+    static let unexpectedReply = GRPCStatus(
+        .internal, "the supervisor's reply is of another kind")
+
+    // MARK: Ended processes
+
+    /// The record of an ended process, which does not change any more.
+    func endedProcess(_ id: String) -> EndedCache.Entry? { ended[id] }
+
+    /// Keeps `process` where it has ended.
+    func remember(_ process: Process) {
+        if process.status.hasEnded { ended[process.id] = EndedCache.Entry(process) }
+    }
+
+    // MARK: Idle streams
+
+    func keepAlive(_ stream: any KeptAlive) { idle.add(stream) }
+    func forget(_ stream: any KeptAlive) { idle.remove(stream) }
+
+    // MARK: Watchers
+
+    /// Hands each change of status to `feed` from now on.
+    func watch(_ feed: WatchFeed) async throws(GRPCStatus) {
+        watchers[ObjectIdentifier(feed)] = feed
+        guard !isWatching else { return }
+        isWatching = true
+        do {
+            _ = try await command(.watch(Watch()))
+        } catch {
+            isWatching = false
+            throw error
+        }
+    }
+
+    func unwatch(_ feed: WatchFeed) {
+        watchers[ObjectIdentifier(feed)] = nil
+        guard watchers.isEmpty, isWatching else { return }
+        isWatching = false
+        let off = Watch.with { $0.off = true }
+        link?.send(.watch(off)) { _ in }
+    }
+
+    private func observer() -> SupervisorLink.Observer {
+        SupervisorLink.Observer(
+            changed: { [self] process in
+                ended[process.id] = nil
+                for feed in watchers.values { feed.changed(process) }
+            },
+            forgotten: { [self] id, _ in
+                ended[id] = nil
+                for feed in watchers.values { feed.deleted(id) }
+            },
+            lost: { [self] error in
+                ended.removeAll()
+                isWatching = false
+                for feed in watchers.values { feed.end() }
+                guard !isClosed else { return }
+                logger.error("the supervisor is gone", metadata: ["error": "\(error)"])
+                keeper.reconnect(self)
+            })
+    }
+}
+
+/// The number of a command, once it was sent.
+private final class CallNumber: @unchecked Sendable {
+    // Confined to the loop that sends the command and abandons it.
+    var value: UInt64 = 0
+}
+
+extension ProcessStatus {
+    /// Exited, failed, killed or timed out.
+    var hasEnded: Bool {
+        switch self {
+        case .exited, .failed, .killed, .timedOut: true
+        case .unspecified, .queued, .running, .unrecognized: false
+        }
+    }
+}

@@ -1,0 +1,188 @@
+// A process's log as the calls of one event loop follow it: one index, any number of
+// readers. A reader that stands still holds back nothing but the segment that it stands
+// in. Knows no stream of a caller.
+
+public import OutputLog
+import ProcgateInternal
+public import ProcgateV1
+
+/// What the supervisor tells of one process, shared by its readers.
+public final class FollowedLog {
+    /// How far the process has come, as far as this link knows.
+    public enum Stage {
+        case queued
+        case running
+        case ended
+        /// The supervisor is gone, and with it the process.
+        case lost
+    }
+
+    public let serial: UInt64
+    /// As it stood when its stage changed last.
+    public private(set) var process: Process
+    public private(set) var stage: Stage
+
+    var follows = 1
+    fileprivate var index: LogIndex
+    // A cycle while the log is followed, which `unfollow` and the loss of the link end.
+    private let link: SupervisorLink
+    private var readers: [ObjectIdentifier: LogReader] = [:]
+    /// Retired segments that a reader still stands in.
+    private var unacknowledged: [UInt64] = []
+
+    init(
+        link: SupervisorLink, serial: UInt64, index: LogIndex, process: Process, hasEnded: Bool
+    ) {
+        self.link = link
+        self.serial = serial
+        self.index = index
+        self.process = process
+        stage = hasEnded ? .ended : process.status == .queued ? .queued : .running
+    }
+
+    public var lastSeq: UInt64 { index.lastSeq }
+
+    func append(_ appended: Appended) -> Bool {
+        let taken = index.append(
+            ordinal: appended.ordinal, offset: Int(appended.index) * LogIndex.blockUnit,
+            firstSeq: appended.firstSeq, end: Int(appended.end), lastSeq: appended.lastSeq)
+        if taken { wakeReaders() }
+        return taken
+    }
+
+    func retire(through ordinal: UInt64) {
+        index.retire(through: ordinal)
+        unacknowledged.append(ordinal)
+        acknowledgeRetired()
+        wakeReaders()
+    }
+
+    func run(_ process: Process) {
+        self.process = process
+        if stage == .queued { stage = .running }
+        wakeReaders()
+    }
+
+    func end(_ process: Process) {
+        self.process = process
+        stage = .ended
+        wakeReaders()
+    }
+
+    func lose() {
+        if stage != .ended {
+            stage = .lost
+            process.status = .failed
+            process.terminationReason = .lost
+            process.outcome = .error("the supervisor is gone")
+        }
+        wakeReaders()
+    }
+
+    fileprivate func add(_ reader: LogReader) {
+        readers[ObjectIdentifier(reader)] = reader
+    }
+
+    fileprivate func remove(_ reader: LogReader) {
+        readers[ObjectIdentifier(reader)] = nil
+        acknowledgeRetired()
+        link.unfollow(self)
+    }
+
+    fileprivate func release(through seq: UInt64) {
+        var release = Release()
+        release.serial = serial
+        release.seq = seq
+        link.send(.release(release))
+    }
+
+    /// Answers, in order, the retirements that no reader stands in the way of.
+    fileprivate func acknowledgeRetired() {
+        guard let first = unacknowledged.first else { return }
+        let pinned = readers.values.compactMap(\.pinned).min() ?? .max
+        guard pinned > first else { return }
+        let free = unacknowledged.prefix { $0 < pinned }
+        for ordinal in free { link.acknowledge(serial: serial, ordinal: ordinal) }
+        unacknowledged.removeFirst(free.count)
+    }
+
+    private func wakeReaders() {
+        for reader in readers.values { reader.onChange?() }
+    }
+}
+
+/// One reader of a followed log. To be closed by its owner.
+public final class LogReader {
+    public let log: FollowedLog
+    /// Called on the loop whenever the log or its stage changed.
+    public var onChange: (() -> Void)?
+
+    private var cursor: LogCursor
+    /// Whether what is read counts as taken by the process's caller.
+    private let releases: Bool
+    private var releasedSeq: UInt64 = 0
+    private var unreleasedBytes = 0
+    private var isClosed = false
+
+    /// Releases are told in steps of this many bytes: each is a message.
+    private static let releaseStep = 262_144
+
+    /// - Parameter releases: whether reading makes room in a held process's window.
+    public init(_ log: FollowedLog, from seq: UInt64, releases: Bool) {
+        self.log = log
+        self.releases = releases
+        cursor = LogCursor(at: seq)
+        log.add(self)
+    }
+
+    deinit { assert(isClosed, "a reader was dropped without being closed") }
+
+    /// The number of the next record.
+    public var nextSeq: UInt64 { cursor.nextSeq }
+    public var isBetweenRecords: Bool { cursor.isBetweenRecords }
+    fileprivate var pinned: UInt64? { cursor.pinned }
+
+    /// Bytes up to the end of the record at the cursor, or of the one that it stands in.
+    /// Valid after `place` said `.bytes`.
+    public var restOfRecord: Int {
+        cursor.isBetweenRecords ? header()?.recordSize ?? 0 : cursor.restOfRecord
+    }
+
+    public func place() -> LogCursor.Place { cursor.place(in: log.index) }
+
+    /// The bytes at the cursor, valid after `place` said `.bytes` and until `advance`.
+    public func bytes() -> UnsafeRawBufferPointer { cursor.bytes(in: log.index) }
+
+    /// The header of the record at the cursor, which is between records.
+    public func header() -> RecordHeader? { cursor.header(in: log.index) }
+
+    /// `count` bytes were handed on.
+    public func advance(_ count: Int) {
+        cursor.advance(count, in: log.index)
+        if cursor.pinned == nil { log.acknowledgeRetired() }
+        guard releases else { return }
+        unreleasedBytes += count
+        if unreleasedBytes >= Self.releaseStep { release() }
+    }
+
+    /// Tells what was read so far; to be called when the reader has caught up, too.
+    public func release() {
+        guard releases, !isClosed, cursor.nextSeq - 1 > releasedSeq else { return }
+        unreleasedBytes = 0
+        releasedSeq = cursor.nextSeq - 1
+        log.release(through: releasedSeq)
+    }
+
+    /// Goes on at the record `seq`, past what was dropped.
+    public func skip(to seq: UInt64) {
+        cursor.skip(to: seq)
+    }
+
+    public func close() {
+        guard !isClosed else { return }
+        release()
+        isClosed = true
+        onChange = nil
+        log.remove(self)
+    }
+}

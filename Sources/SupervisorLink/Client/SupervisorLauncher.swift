@@ -1,0 +1,117 @@
+// Starts a supervisor where none answers, detached from the gateway: it is to outlive
+// it. Blocks; called before the gateway listens and, when a supervisor died, on a thread
+// of its own.
+
+import Glibc
+import LinuxIO
+
+/// Finds the supervisor of a state directory, or starts one.
+public struct SupervisorLauncher: Sendable {
+    /// Of the supervisor's socket.
+    public let socketPath: String
+    private let executable: String
+    private let arguments: [String]
+    private let version: String
+
+    private static let attempts = 5
+
+    /// - Parameters:
+    ///   - executable: this program.
+    ///   - arguments: what makes it a supervisor; it prints one line once it listens.
+    public init(stateDirectory: String, executable: String, arguments: [String], version: String) {
+        socketPath = stateDirectory + "/supervisor.sock"
+        self.executable = executable
+        self.arguments = arguments
+        self.version = version
+    }
+
+    /// A connection to the supervisor, which is started where none answers. Two gateways
+    /// may start one at once: the state directory's lock lets one of them live.
+    public func connect() throws(SupervisorError) -> SupervisorSocket {
+        var failure = SupervisorError.lost("")
+        for _ in 0..<Self.attempts {
+            do throws(SupervisorError) {
+                return try SupervisorSocket(path: socketPath, version: version)
+            } catch {
+                if case .protocolViolation = error { throw error }
+                failure = error
+            }
+            try launch()
+        }
+        throw failure
+    }
+
+    private func launch() throws(SupervisorError) {
+        do throws(SystemError) {
+            try launchAndWait()
+        } catch {
+            throw .lost("starting a supervisor: \(error)")
+        }
+    }
+
+    /// Starts a supervisor and waits until it listens or has ended.
+    private func launchAndWait() throws(SystemError) {
+        let ends = try Pipe(nonblockingReader: false, nonblockingWriter: false).ends()
+        let reader = LinuxIO.FileDescriptor(owning: ends.reader)
+        do {
+            let writer = LinuxIO.FileDescriptor(owning: ends.writer)
+            try spawn(output: writer.raw)
+        }
+        // The line that says it listens, or the end of its output.
+        var byte: UInt8 = 0
+        while case .bytes = withUnsafeMutableBytes(of: &byte, { reader.read(into: $0) }) {
+            if byte == UInt8(ascii: "\n") { return }
+        }
+    }
+
+    private func spawn(output: Int32) throws(SystemError) {
+        var attributes = posix_spawnattr_t()
+        var actions = posix_spawn_file_actions_t()
+        posix_spawnattr_init(&attributes)
+        posix_spawn_file_actions_init(&actions)
+        defer {
+            posix_spawnattr_destroy(&attributes)
+            posix_spawn_file_actions_destroy(&actions)
+        }
+        var none = sigset_t()
+        sigemptyset(&none)
+        posix_spawnattr_setsigmask(&attributes, &none)
+        let flags = Self.newSession | Int32(POSIX_SPAWN_SETSIGMASK)
+        posix_spawnattr_setflags(&attributes, Int16(flags))
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_adddup2(&actions, output, 1)
+
+        var pid: pid_t = 0
+        var argv: [UnsafeMutablePointer<CChar>?] = ([executable] + arguments).map { strdup($0) }
+        argv.append(nil)
+        defer { argv.forEach { free($0) } }
+        let status = posix_spawn(&pid, executable, &actions, &attributes, argv, environ)
+        guard status == 0 else { throw SystemError("posix_spawn \(executable)", code: status) }
+        SupervisorReaper.reap(pid)
+    }
+
+    /// POSIX_SPAWN_SETSID of glibc's <spawn.h>, which its Swift module does not show.
+    private static let newSession: Int32 = 0x80
+}
+
+/// Takes the status of a supervisor that ends while its gateway lives, so that it leaves
+/// no zombie: a thread that waits costs less than a handler for SIGCHLD.
+private enum SupervisorReaper {
+    static func reap(_ pid: pid_t) {
+        var thread = pthread_t()
+        let argument = UnsafeMutablePointer<pid_t>.allocate(capacity: 1)
+        argument.initialize(to: pid)
+        let status = pthread_create(
+            &thread, nil,
+            { argument in
+                let pid = argument?.assumingMemoryBound(to: pid_t.self)
+                var status: Int32 = 0
+                if let pid {
+                    while waitpid(pid.pointee, &status, 0) < 0, errno == EINTR {}
+                    pid.deallocate()
+                }
+                return nil
+            }, argument)
+        if status == 0 { pthread_detach(thread) } else { argument.deallocate() }
+    }
+}

@@ -1,0 +1,302 @@
+// The gateway's end of the link: commands out, replies and events in, the logs that its
+// calls follow. There is one for each event loop, and it never leaves it: no lock, no
+// hop. Knows no HTTP and no caller.
+
+public import NIOCore
+import NIOPosix
+import OutputLog
+public import ProcgateInternal
+public import ProcgateV1
+import Protobuf
+
+/// What the supervisor said of itself in its Welcome.
+public typealias SupervisorFacts = Welcome
+
+/// A live connection to the supervisor, confined to one event loop.
+///
+/// `@unchecked Sendable`, because every method asserts that it runs on `eventLoop`.
+public final class SupervisorLink: @unchecked Sendable {
+    /// What a link tells its owner, on the loop.
+    public struct Observer {
+        /// A process's status changed; only between `watch(true)` and `watch(false)`.
+        public var changed: (Process) -> Void
+        /// The supervisor remembers this process no longer.
+        public var forgotten: (_ processID: String, _ serial: UInt64) -> Void
+        /// The connection is gone; every waiting command has failed.
+        public var lost: (SupervisorError) -> Void
+
+        public init(
+            changed: @escaping (Process) -> Void,
+            forgotten: @escaping (String, UInt64) -> Void,
+            lost: @escaping (SupervisorError) -> Void
+        ) {
+            self.changed = changed
+            self.forgotten = forgotten
+            self.lost = lost
+        }
+    }
+
+    public let eventLoop: any EventLoop
+    public let facts: SupervisorFacts
+
+    private let arena: ArenaMapping
+    private let observer: Observer
+    private var channel: (any Channel)?
+    private var loss: SupervisorError?
+    private var nextCall: UInt64 = 1
+    private var waiting: [UInt64: (Result<Reply.Kind, SupervisorError>) -> Void] = [:]
+    private var logs: [UInt64: FollowedLog] = [:]
+    private var outgoing = ByteBuffer()
+    private var flushIsScheduled = false
+
+    private init(
+        eventLoop: any EventLoop, facts: SupervisorFacts, arena: ArenaMapping, observer: Observer
+    ) {
+        self.eventLoop = eventLoop
+        self.facts = facts
+        self.arena = arena
+        self.observer = observer
+    }
+
+    /// Puts a socket that has shaken hands on `eventLoop`.
+    public static func start(
+        _ socket: consuming SupervisorSocket, on eventLoop: any EventLoop,
+        observer: @escaping @Sendable () -> Observer
+    ) -> EventLoopFuture<SupervisorLink> {
+        let facts = socket.welcome
+        let arena = socket.arena
+        return ClientBootstrap(group: eventLoop)
+            .channelOption(.maxMessagesPerRead, value: 4)
+            .channelOption(
+                .recvAllocator,
+                value: AdaptiveRecvByteBufferAllocator(
+                    minimum: 1_024, initial: 4_096, maximum: 65_536))
+            .withConnectedSocket(socket.descriptor.release())
+            .flatMapThrowing { channel in
+                let link = SupervisorLink(
+                    eventLoop: eventLoop, facts: facts, arena: arena,
+                    observer: observer())
+                link.channel = channel
+                try channel.pipeline.syncOperations.addHandler(LinkHandler(link))
+                return link
+            }
+    }
+
+    public var isLost: Bool { loss != nil }
+
+    /// Ends the connection; what is waiting fails.
+    public func close() {
+        channel?.close(promise: nil)
+    }
+
+    // MARK: Commands
+
+    /// Sends a command whose reply comes to `completion`, on the loop. Returns the
+    /// number to abandon it by.
+    @discardableResult
+    public func send(
+        _ kind: Command.Kind,
+        completion: @escaping (Result<Reply.Kind, SupervisorError>) -> Void
+    ) -> UInt64 {
+        eventLoop.assertInEventLoop()
+        if let loss {
+            completion(.failure(loss))
+            return 0
+        }
+        let call = nextCall
+        nextCall += 1
+        waiting[call] = completion
+        write(kind, call: call)
+        return call
+    }
+
+    /// Sends a command that has no reply.
+    public func send(_ kind: Command.Kind) {
+        eventLoop.assertInEventLoop()
+        if loss == nil { write(kind, call: 0) }
+    }
+
+    /// Gives a command up that still waits for its reply; else nothing happens.
+    public func abandonWaiting(_ call: UInt64) {
+        if waiting[call] != nil { abandon(call, .cancelled) }
+    }
+
+    /// Gives a command up; see `AbandonReason`. A waiting one ends as `abandoned`.
+    public func abandon(_ call: UInt64, _ reason: AbandonReason) {
+        eventLoop.assertInEventLoop()
+        guard call != 0 else { return }
+        var abandon = Abandon()
+        abandon.call = call
+        abandon.reason = reason
+        send(.abandon(abandon))
+        waiting.removeValue(forKey: call)?(.failure(.abandoned))
+    }
+
+    // MARK: Logs
+
+    /// The log that a `Started` reply carries, shared by all its readers on this loop.
+    /// One `unfollow` belongs to each.
+    public func follow(_ started: Started) throws(SupervisorError) -> FollowedLog {
+        eventLoop.assertInEventLoop()
+        guard let state = started.log, let process = started.process else {
+            throw .protocolViolation("a followed process without its log")
+        }
+        if let log = logs[started.serial] {
+            log.follows += 1
+            return log
+        }
+        let segments = state.segments.map { segment in
+            LogIndex.Segment(
+                ordinal: segment.ordinal, offset: Int(segment.index) * LogIndex.blockUnit,
+                firstSeq: segment.firstSeq, end: Int(segment.end))
+        }
+        guard
+            let index = LogIndex(arena: arena, segments: segments, lastSeq: state.lastSeq)
+        else { throw .protocolViolation("a log that is not in the arena") }
+        let log = FollowedLog(
+            link: self, serial: started.serial, index: index, process: process,
+            hasEnded: started.ended)
+        logs[started.serial] = log
+        return log
+    }
+
+    func unfollow(_ log: FollowedLog) {
+        log.follows -= 1
+        if log.follows == 0 { logs[log.serial] = nil }
+        var unfollow = Unfollow()
+        unfollow.serial = log.serial
+        send(.unfollow(unfollow))
+    }
+
+    // MARK: What comes in
+
+    fileprivate func receive(_ event: Event) throws(SupervisorError) {
+        switch event.kind {
+        case .reply(let reply):
+            guard let kind = reply.kind else { throw .protocolViolation("an empty reply") }
+            waiting.removeValue(forKey: reply.call)?(Self.result(of: kind))
+        case .appended(let appended):
+            guard let log = logs[appended.serial] else { return }
+            guard log.append(appended) else {
+                throw .protocolViolation("a record that is not in the arena")
+            }
+        case .retired(let retired):
+            if let log = logs[retired.serial] {
+                log.retire(through: retired.ordinal)
+            } else {
+                acknowledge(serial: retired.serial, ordinal: retired.ordinal)
+            }
+        case .running(let running):
+            if let process = running.process { logs[running.serial]?.run(process) }
+        case .ended(let ended):
+            if let process = ended.process { logs[ended.serial]?.end(process) }
+        case .changed(let changed):
+            if let process = changed.process { observer.changed(process) }
+        case .forgotten(let forgotten):
+            observer.forgotten(forgotten.processId, forgotten.serial)
+        case .welcome, nil:
+            throw .protocolViolation("an event that is none")
+        }
+    }
+
+    func acknowledge(serial: UInt64, ordinal: UInt64) {
+        var ack = RetireAck()
+        ack.serial = serial
+        ack.ordinal = ordinal
+        send(.retireAck(ack))
+    }
+
+    fileprivate func lose(_ error: SupervisorError) {
+        guard loss == nil else { return }
+        loss = error
+        let completions = waiting.values
+        waiting = [:]
+        let followed = logs.values
+        logs = [:]
+        for completion in completions { completion(.failure(error)) }
+        for log in followed { log.lose() }
+        observer.lost(error)
+    }
+
+    private static func result(of kind: Reply.Kind) -> Result<Reply.Kind, SupervisorError> {
+        guard case .failure(let failure) = kind else { return .success(kind) }
+        guard let reason = ErrorReason(rawValue: failure.reason) else {
+            return .failure(.protocolViolation("\(failure.reason): \(failure.message)"))
+        }
+        return .failure(.refused(reason, message: failure.message))
+    }
+
+    // MARK: What goes out
+
+    /// Commands of one turn of the loop leave in one write.
+    private func write(_ kind: Command.Kind, call: UInt64) {
+        var command = Command()
+        command.call = call
+        command.kind = kind
+        command.withEncoded { body in
+            outgoing.writeInteger(UInt32(body.count), endianness: .little)
+            outgoing.writeBytes(body)
+        }
+        guard !flushIsScheduled else { return }
+        flushIsScheduled = true
+        eventLoop.assumeIsolated().execute { self.flush() }
+    }
+
+    private func flush() {
+        flushIsScheduled = false
+        guard outgoing.readableBytes > 0, let channel else { return }
+        let bytes = outgoing
+        outgoing = ByteBuffer()
+        channel.writeAndFlush(bytes, promise: nil)
+    }
+}
+
+/// Cuts what comes from the socket into events.
+private final class LinkHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private let link: SupervisorLink
+    private var unread = ByteBuffer()
+
+    init(_ link: SupervisorLink) {
+        self.link = link
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = unwrapInboundIn(data)
+        if unread.readableBytes == 0 { unread = bytes } else { unread.writeBuffer(&bytes) }
+        do throws(SupervisorError) {
+            while let event = try nextEvent() { try link.receive(event) }
+        } catch {
+            link.lose(error)
+            context.close(promise: nil)
+        }
+        if unread.readableBytes == 0 { unread = ByteBuffer() } else { unread.discardReadBytes() }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        link.lose(.lost("the supervisor closed the connection"))
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        link.lose(.lost("the supervisor's socket: \(error)"))
+        context.close(promise: nil)
+    }
+
+    private func nextEvent() throws(SupervisorError) -> Event? {
+        guard
+            let length = unread.getInteger(
+                at: unread.readerIndex, endianness: .little, as: UInt32.self)
+        else { return nil }
+        guard length <= LinkFrame.maxLength else { throw .protocolViolation("a frame too long") }
+        let total = LinkFrame.lengthSize + Int(length)
+        guard unread.readableBytes >= total else { return nil }
+        unread.moveReaderIndex(forwardBy: LinkFrame.lengthSize)
+        let event = unread.withUnsafeReadableBytes { bytes in
+            try? Event(decoding: UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(length))))
+        }
+        unread.moveReaderIndex(forwardBy: Int(length))
+        guard let event else { throw .protocolViolation("an event that cannot be read") }
+        return event
+    }
+}

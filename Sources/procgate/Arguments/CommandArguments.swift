@@ -1,0 +1,80 @@
+// What `exec` and `start` are told of a command.
+
+import ArgumentParser
+import ProcgateClient
+
+struct CommandArguments: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Absolute, or relative to the user's home. (default: that home)", valueName: "dir"))
+    var cwd: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Add to the command's environment; may be repeated.", valueName: "k=v"))
+    var env: [KeyValueArgument] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Stop the command after that: TERM, then KILL. (default: none)",
+            valueName: "duration"))
+    var timeout: DurationArgument?
+
+    @Option(
+        help: ArgumentHelp("Run it as this user, a name or a number.", valueName: "user"))
+    var runAs: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Yours, to find the process again; may be repeated.", valueName: "k=v"))
+    var label: [KeyValueArgument] = []
+
+    @Flag(name: .customShort("i"), help: "Give it the input of this command.")
+    var interactive = false
+
+    @Flag(name: .customShort("t"), help: "Give it a terminal, sized as this one.")
+    var terminal = false
+
+    @Argument(
+        help: ArgumentHelp(
+            "One word is given to the shell, several are run directly. Write -- before it.",
+            valueName: "command"))
+    var command: [String]
+
+    func validate() throws {
+        guard command.first?.isEmpty == false else {
+            throw ValidationError("Missing expected argument '<command>'")
+        }
+    }
+
+    var program: String { command[0] }
+    var arguments: [String] { Array(command.dropFirst()) }
+
+    /// One word that is meant to be run directly has no way to say so: the shell runs it.
+    var options: CommandOptions {
+        var options = CommandOptions()
+        options.cwd = cwd
+        options.env = env.dictionary
+        options.timeout = timeout?.duration
+        options.runAs = runAs
+        options.labels = label.dictionary
+        if terminal {
+            options.terminal = Terminal.size
+            if options.env["TERM"] == nil, let name = environment("TERM") {
+                options.env["TERM"] = name
+            }
+        }
+        return options
+    }
+}
+
+extension ProcessStatus: ExpressibleByArgument {
+    /// As `--json` writes it; `timed-out` too.
+    public init?(argument: String) {
+        self.init(rawValue: argument.replacing("-", with: "_"))
+    }
+
+    public static var allValueStrings: [String] { allCases.map(\.rawValue) }
+}
+
+extension SignalScope: ExpressibleByArgument {}

@@ -1,0 +1,144 @@
+// How a client command finds its gateway and says who it is. Makes the connection; knows no call.
+
+import ArgumentParser
+import Glibc
+import ProcgateClient
+
+/// Options of every client command.
+struct GatewayOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:PATH. "
+                + "(default: $PROCGATE_ADDRESS, else 127.0.0.1:7070)",
+            valueName: "address"))
+    var address: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "A file with TOKEN or NAME TOKEN. (default: $PROCGATE_TOKEN, else the file that a "
+                + "gateway of the same user made)",
+            valueName: "path"))
+    var tokenFile: String?
+
+    @Option(
+        name: .customLong("tls-ca"),
+        help: ArgumentHelp("Trust these roots, PEM, in place of the system's.", valueName: "path"))
+    var tlsCA: String?
+
+    @Option(
+        name: .customLong("tls-certificate"),
+        help: ArgumentHelp("The caller's certificate, PEM.", valueName: "path"))
+    var tlsCertificate: String?
+
+    @Option(
+        name: .customLong("tls-key"),
+        help: ArgumentHelp("The certificate's key, PEM.", valueName: "path"))
+    var tlsKey: String?
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    /// Runs a command against the gateway. What the library throws becomes a `Failure`.
+    func withSandbox<Result: Sendable>(
+        _ body: (Sandbox) async throws -> Result
+    ) async throws -> Result {
+        let address = self.fullAddress
+        do {
+            let sandbox = try await Sandbox.connect(address, token: try token(), tls: tls)
+            let result = try await body(sandbox)
+            await sandbox.close()
+            return result
+        } catch let error as SandboxError {
+            throw Failure(error, address: address)
+        }
+    }
+
+    private var tls: SandboxTLS? {
+        guard tlsCA != nil || tlsCertificate != nil || tlsKey != nil else { return nil }
+        return SandboxTLS(
+            roots: tlsCA.map(SandboxTLS.PEM.file),
+            certificate: tlsCertificate.map(SandboxTLS.PEM.file),
+            key: tlsKey.map(SandboxTLS.PEM.file))
+    }
+
+    /// An address without a scheme is `https` where there are options for TLS.
+    private var fullAddress: String {
+        let text = address ?? environment("PROCGATE_ADDRESS") ?? "127.0.0.1:7070"
+        let isBare = !text.hasPrefix("unix:") && !text.contains("://")
+        return isBare && tls != nil ? "https://" + text : text
+    }
+
+    /// What is named on the command line must be readable; the default file may be missing.
+    private func token() throws(Failure) -> String? {
+        if let tokenFile { return try readToken(tokenFile) }
+        if let token = environment("PROCGATE_TOKEN") { return token }
+        if let path = environment("PROCGATE_TOKEN_FILE") { return try readToken(path) }
+        guard let path = try? RuntimeDirectory.path() + "/token", access(path, R_OK) == 0 else {
+            return nil
+        }
+        return try readToken(path)
+    }
+
+    private func readToken(_ path: String) throws(Failure) -> String {
+        guard let text = readSmallFile(path) else {
+            throw Failure(
+                "cannot read the token file \(path): \(String(cString: strerror(errno)))")
+        }
+        guard let token = firstToken(in: text) else {
+            throw Failure("there is no token in \(path): a line is TOKEN or NAME TOKEN")
+        }
+        return token
+    }
+}
+
+/// The token of the first line that has one.
+func firstToken(in text: String) -> String? {
+    for line in text.split(whereSeparator: \.isNewline) where !line.hasPrefix("#") {
+        if let token = line.split(whereSeparator: \.isWhitespace).last { return String(token) }
+    }
+    return nil
+}
+
+/// `nil` where it is not set, or empty.
+func environment(_ name: String) -> String? {
+    guard let value = getenv(name), value.pointee != 0 else { return nil }
+    return String(cString: value)
+}
+
+/// At most 64 KiB, which is more than anybody's tokens.
+private func readSmallFile(_ path: String) -> String? {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    var bytes = [UInt8](repeating: 0, count: 64 << 10)
+    let count = read(descriptor, &bytes, bytes.count)
+    guard count >= 0 else { return nil }
+    return String(decoding: bytes[..<count], as: UTF8.self)
+}
+
+extension Failure {
+    /// What to do about an error of the library.
+    init(_ error: SandboxError, address: String) {
+        switch error.reason {
+        case .gatewayUnavailable:
+            self.init(
+                "no gateway answers at \(address) (\(error.message)): start one with procgate "
+                    + "serve, or name another with --address",
+                status: .unreachable)
+        case .supervisorUnavailable:
+            self.init(
+                "the gateway at \(address) has no supervisor (\(error.message)): see its log",
+                status: .unreachable)
+        case .tokenInvalid:
+            self.init(
+                "the gateway refuses the token (\(error.message)): set PROCGATE_TOKEN, or name "
+                    + "its file with --token-file",
+                status: .refused)
+        case .runAsDenied, .permissionDenied: self.init(error.message, status: .refused)
+        case .invalidAddress: self.init(error.message, status: .usage)
+        case .processNotFound:
+            self.init("\(error.message): procgate ps shows those that are known")
+        default: self.init(error.message)
+        }
+    }
+}

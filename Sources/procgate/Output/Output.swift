@@ -1,0 +1,44 @@
+// Standard output and standard error. A reader that is gone ends the program quietly.
+
+import Glibc
+
+enum Output {
+    /// As whoever wrote to a pipe that nobody reads: 128 + SIGPIPE.
+    static let brokenPipeStatus: Int32 = 141
+
+    /// Returns once everything is written; waits where the reader is slow.
+    static func write(_ bytes: [UInt8], to descriptor: Int32 = STDOUT_FILENO) async {
+        guard !bytes.isEmpty else { return }
+        let code = await Blocking.run { writeAll(bytes, to: descriptor) }
+        if code == 0 { return }
+        Terminal.restore()
+        if code != EPIPE {
+            standardError("procgate: cannot write: \(String(cString: strerror(code)))")
+        }
+        exit(code == EPIPE ? brokenPipeStatus : ExitStatus.failure.rawValue)
+    }
+
+    static func line(_ text: String) async {
+        await write(Array((text + "\n").utf8))
+    }
+
+    /// The error's number, or 0.
+    private static func writeAll(_ bytes: [UInt8], to descriptor: Int32) -> Int32 {
+        bytes.withUnsafeBytes { bytes in
+            var rest = bytes[...]
+            while !rest.isEmpty {
+                let part = UnsafeRawBufferPointer(rebasing: rest)
+                let count = Glibc.write(descriptor, part.baseAddress, part.count)
+                if count >= 0 {
+                    rest = rest.dropFirst(count)
+                } else if errno == EAGAIN {
+                    var room = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+                    poll(&room, 1, -1)
+                } else if errno != EINTR {
+                    return errno
+                }
+            }
+            return 0
+        }
+    }
+}

@@ -1,0 +1,70 @@
+// Options from the environment: `PROCGATE_LISTEN` is `--listen`. What stands on the
+// command line has the last word.
+
+import Glibc
+
+enum EnvironmentOptions {
+    private enum Form {
+        case value
+        /// Several values, separated by commas.
+        case list
+        /// Set by `1`, `true` or `yes`.
+        case flag
+    }
+
+    private static let ofProcesses: [(String, Form)] = [
+        ("state-directory", .value), ("default-user", .value), ("shell", .value),
+        ("max-running", .value), ("max-queued", .value), ("grace-period", .value),
+        ("resume-window", .value), ("retain-bytes", .value), ("retain-time", .value),
+        ("max-output-memory", .value),
+    ]
+
+    private static let ofGateway: [(String, Form)] = [
+        ("listen", .list), ("token-file", .value), ("no-token", .flag),
+        ("tls-certificate", .value), ("tls-key", .value), ("tls-client-ca", .value),
+        ("allow-user", .list), ("max-message-bytes", .value), ("max-connections", .value),
+        ("max-streams", .value), ("keep-alive", .value), ("drain-timeout", .value),
+        ("keep-processes", .flag), ("metrics-listen", .value), ("log-level", .value),
+        ("log-format", .value),
+    ]
+
+    /// `arguments` of the whole program, with those options of `serve` and `supervise`
+    /// added that only the environment gives.
+    static func added(
+        to arguments: [String], from variable: (String) -> String? = environmentVariable
+    ) -> [String] {
+        let options: [(String, Form)]
+        switch arguments.first {
+        case "serve": options = ofProcesses + ofGateway
+        case "supervise": options = ofProcesses
+        default: return arguments
+        }
+        var arguments = arguments
+        for (name, form) in options where !isGiven(name, in: arguments) {
+            let key = "PROCGATE_" + name.uppercased().map { $0 == "-" ? "_" : String($0) }.joined()
+            guard let value = variable(key), !value.isEmpty else { continue }
+            // Who says both by different means meant the one on the command line.
+            if name == "token-file", isGiven("no-token", in: arguments) { continue }
+            if name == "no-token", isGiven("token-file", in: arguments) { continue }
+            switch form {
+            case .value: arguments += ["--\(name)", value]
+            case .list: arguments += value.split(separator: ",").flatMap { ["--\(name)", String($0)] }
+            case .flag: if isSet(value) { arguments.append("--\(name)") }
+            }
+        }
+        return arguments
+    }
+
+    private static func isGiven(_ name: String, in arguments: [String]) -> Bool {
+        arguments.contains { $0 == "--\(name)" || $0.hasPrefix("--\(name)=") }
+    }
+
+    private static func isSet(_ value: String) -> Bool {
+        ["1", "true", "yes"].contains(value.lowercased())
+    }
+}
+
+/// A variable of this process's environment.
+func environmentVariable(_ name: String) -> String? {
+    getenv(name).map { String(cString: $0) }
+}

@@ -1,0 +1,218 @@
+// procgate serve: the gateway's command line. Turns options into a configuration, runs
+// the gateway, and turns signals into its reloads and ends.
+
+import ArgumentParser
+import GRPCWire
+import Glibc
+import Logging
+import NIOCore
+import ProcgateServer
+import SupervisorLink
+
+struct Serve: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run the gateway.",
+        discussion: """
+            Every option can be given as an environment variable too: PROCGATE_LISTEN for \
+            --listen, PROCGATE_TOKEN_FILE for --token-file; several values are separated by \
+            commas. RUNTIME is $XDG_RUNTIME_DIR/procgate, or /run/procgate for root.
+            """)
+
+    @Option(
+        help: ArgumentHelp(
+            "HOST:PORT, [v6]:PORT or unix:PATH; may be repeated; port 0 takes a free one. "
+                + "(default: 127.0.0.1:7070)", valueName: "address"))
+    var listen: [ListenArgument] = []
+
+    @Option(help: "Who may call: lines of TOKEN or NAME TOKEN. (default: made at RUNTIME/token)")
+    var tokenFile: String?
+
+    @Flag(help: "Anybody who can reach the address may run anything: loopback and unix only.")
+    var noToken = false
+
+    @Option(help: "PEM; TLS 1.2 or later, ALPN h2; read anew on SIGHUP.")
+    var tlsCertificate: String?
+
+    @Option(help: "PEM; the certificate's key.")
+    var tlsKey: String?
+
+    @Option(help: "Demand client certificates from this CA; the subject names the caller.")
+    var tlsClientCa: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Others whom run_as may name; may be repeated; * is all. "
+                + "(default: all where it runs as root, none else)", valueName: "user"))
+    var allowUser: [String] = []
+
+    @Option(help: "Largest request message.")
+    var maxMessageBytes = SizeArgument(bytes: 16 << 20)
+
+    @Option(help: "Connections at once.")
+    var maxConnections: UInt32 = 1024
+
+    @Option(help: "Calls at once on each connection.")
+    var maxStreams: UInt32 = 1024
+
+    @Option(help: "On idle streams and connections.")
+    var keepAlive = DurationArgument(milliseconds: 20_000)
+
+    @Option(help: "How long calls may go on after SIGTERM.")
+    var drainTimeout = DurationArgument(milliseconds: 30_000)
+
+    @Flag(help: "On SIGTERM leave the supervisor and its processes to the next gateway.")
+    var keepProcesses = false
+
+    @Option(help: ArgumentHelp("Prometheus text at /metrics.", valueName: "address"))
+    var metricsListen: ListenArgument?
+
+    @Option(help: "trace, debug, info, notice, warning, error or critical.")
+    var logLevel = LogLevelArgument(level: .info)
+
+    @Option(help: "text or json, to standard error.")
+    var logFormat = LogFormat.text
+
+    @Flag(help: .hidden)
+    var printExamples = false
+
+    @OptionGroup(title: "Processes")
+    var processes: ProcessOptions
+
+    func validate() throws {
+        guard (tlsCertificate == nil) == (tlsKey == nil) else {
+            throw ValidationError("--tls-certificate and --tls-key go together")
+        }
+        guard tlsClientCa == nil || tlsCertificate != nil else {
+            throw ValidationError("--tls-client-ca needs --tls-certificate and --tls-key")
+        }
+        guard !noToken || tokenFile == nil else {
+            throw ValidationError("--no-token and --token-file contradict each other")
+        }
+        guard maxMessageBytes.bytes >= 1, maxMessageBytes.bytes <= 1 << 30 else {
+            throw ValidationError("--max-message-bytes is between 1B and 1GiB")
+        }
+        guard maxConnections > 0, maxStreams > 0 else {
+            throw ValidationError("--max-connections and --max-streams are at least 1")
+        }
+    }
+
+    func run() async throws {
+        // Before any thread is there: all of them inherit it.
+        let signals = EndSignals.block()
+        let logger = LineLog.logger("procgate", level: logLevel.level, format: logFormat)
+        let configuration = try gatewayConfiguration()
+        let gateway: Gateway
+        do {
+            gateway = try await Gateway.start(configuration, logger: logger)
+        } catch {
+            throw Failure(Self.explanation(of: error))
+        }
+        for address in gateway.addresses { printLine("listening on \(address)") }
+        if let address = gateway.metricsAddress { printLine("metrics on \(address)") }
+        if printExamples, let address = gateway.addresses.first {
+            for line in CallExamples.lines(address: "\(address)", needsToken: !noToken) {
+                printLine(line)
+            }
+        }
+        await serve(gateway, signals, logger)
+        throw ExitCode.success
+    }
+
+    /// Until the gateway has ended: by the first SIGTERM or SIGINT in order, by the
+    /// second at once.
+    private func serve(_ gateway: Gateway, _ signals: EndSignals, _ logger: Logger) async {
+        await withTaskGroup(of: Void.self) { group in
+            var isEnding = false
+            for await signal in signals.stream() {
+                switch signal {
+                case .reload:
+                    do {
+                        try gateway.reloadCertificates()
+                        logger.notice("certificates read anew")
+                    } catch {
+                        logger.error("the certificates stay", metadata: ["error": "\(error)"])
+                    }
+                case .end where isEnding:
+                    logger.notice("ending now")
+                    await gateway.stopNow()
+                    group.cancelAll()
+                    return
+                case .end:
+                    isEnding = true
+                    logger.notice("draining")
+                    group.addTask {
+                        await gateway.drain()
+                        signals.finish()
+                    }
+                }
+            }
+        }
+    }
+
+    private func gatewayConfiguration() throws(Failure) -> GatewayConfiguration {
+        let state = try processes.resolvedStateDirectory()
+        try RuntimeDirectory.make(state)
+        let policy = GatewayPolicy(
+            version: procgateVersion, defaultUser: processes.defaultUser ?? "",
+            runAs: RunAsPolicy(
+                allowing: allowUser, defaultUser: processes.defaultUser ?? ""),
+            maxMessageBytes: Int(maxMessageBytes.bytes),
+            keepAlive: .milliseconds(Int64(keepAlive.milliseconds)))
+        let launcher = SupervisorLauncher(
+            stateDirectory: state, executable: "/proc/self/exe",
+            arguments: processes.superviseArguments(stateDirectory: state),
+            version: procgateVersion)
+        var configuration = GatewayConfiguration(policy: policy, supervisor: launcher)
+        if !listen.isEmpty { configuration.listen = listen.map(\.address) }
+        configuration.tokens = try tokens()
+        if let tlsCertificate, let tlsKey {
+            configuration.certificates = CertificateFiles(
+                certificate: tlsCertificate, key: tlsKey, clientAuthority: tlsClientCa)
+        }
+        configuration.maxConnections = Int(maxConnections)
+        configuration.maxStreams = Int(maxStreams)
+        configuration.drainTimeout = .milliseconds(Int64(drainTimeout.milliseconds))
+        configuration.keepsProcesses = keepProcesses
+        configuration.metricsListen = metricsListen?.address
+        return configuration
+    }
+
+    private func tokens() throws(Failure) -> TokenFile? {
+        guard !noToken else { return nil }
+        do throws(TokenFileError) {
+            if let tokenFile { return try TokenFile(reading: tokenFile) }
+            // Callers are known by their certificates.
+            if tlsClientCa != nil { return nil }
+            return try defaultTokens()
+        } catch {
+            throw Failure(error.description)
+        }
+    }
+
+    private func defaultTokens() throws(TokenFileError) -> TokenFile {
+        let directory: String
+        do throws(Failure) {
+            directory = try RuntimeDirectory.path()
+            try RuntimeDirectory.make(directory)
+        } catch {
+            throw TokenFileError(error.message)
+        }
+        try TokenFile.create(at: directory + "/token")
+        return try TokenFile(reading: directory + "/token")
+    }
+
+    private static func explanation(of error: any Error) -> String {
+        switch error {
+        case let error as GatewayError: error.description
+        case let error as IOError:
+            "cannot listen: \(String(cString: strerror(error.errnoCode)))"
+        default: "cannot start: \(error)"
+        }
+    }
+}
+
+/// A whole line, at once: whoever waits for it reads it at once.
+private func printLine(_ text: String) {
+    print(text)
+    fflush(stdout)
+}
