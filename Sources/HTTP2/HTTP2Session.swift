@@ -105,7 +105,7 @@ public final class HTTP2Session {
             append(.flood(.acknowledgements))
             terminate(.enhanceYourCalm)
             return .flooded
-        case Self.tooManyContinuations:
+        case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS.rawValue:
             terminate(.enhanceYourCalm)
             return .flooded
         default:
@@ -113,9 +113,6 @@ public final class HTTP2Session {
             return .codec(code)
         }
     }
-
-    /// NGHTTP2_ERR_TOO_MANY_SETTINGS is -537, of the continuations -538 (backported by Debian).
-    private static let tooManyContinuations: Int32 = -538
 
     /// Appends to `buffer` what is to be sent, until it holds `limit` bytes or slightly more.
     /// True: there is more.

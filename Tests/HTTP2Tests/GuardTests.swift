@@ -1,0 +1,175 @@
+// What a hostile peer sends for nothing, in raw frames.
+
+import HTTP2
+import Testing
+
+@Suite struct GuardTests {
+    /// A server that has read the preface and the first SETTINGS.
+    private func server(_ limits: HTTP2Limits = HTTP2Limits()) throws -> End {
+        var configuration = HTTP2Configuration()
+        configuration.limits = limits
+        let server = End(.server, configuration)
+        try server.receive(RawFrame.preface + RawFrame.settings.bytes)
+        return server
+    }
+
+    /// The code of the GOAWAY that the server sends, nil where it sends none.
+    private func goAway(_ server: End) throws -> HTTP2ErrorCode? {
+        let frames = RawFrame.all(in: try server.output())
+        guard let frame = frames.last(where: { $0.type == 7 }) else { return nil }
+        return HTTP2ErrorCode(
+            rawValue: frame.payload[4..<8].reduce(UInt32(0)) { $0 << 8 | UInt32($1) })
+    }
+
+    private func flood(
+        _ frame: RawFrame, limit: Int, _ kind: HTTP2Flood, opening: [RawFrame] = []
+    ) throws {
+        let server = try server()
+        for frame in opening { try server.receive(frame.bytes) }
+        for _ in 0..<limit { try server.receive(frame.bytes) }
+        #expect(try goAway(server) == nil)
+        for _ in 0..<3 { try? server.receive(frame.bytes) }
+        #expect(server.told.contains(.flood(kind)))
+        #expect(try goAway(server) == .enhanceYourCalm)
+        #expect(server.session.isFinished)
+    }
+
+    @Test func aFloodOfPingsIsCutOff() throws {
+        try flood(
+            RawFrame(type: 6, payload: [UInt8](repeating: 0, count: 8)),
+            limit: HTTP2Limits().pings.burst, .pings)
+    }
+
+    @Test func aFloodOfSettingsIsCutOff() throws {
+        // One was part of the preface.
+        try flood(RawFrame.settings, limit: HTTP2Limits().settings.burst - 1, .settings)
+    }
+
+    @Test func aFloodOfWindowUpdatesIsCutOff() throws {
+        try flood(
+            RawFrame(type: 8, payload: [0, 0, 0, 1]), limit: HTTP2Limits().windowUpdates.burst,
+            .windowUpdates)
+    }
+
+    @Test func aFloodOfEmptyDataIsCutOff() throws {
+        try flood(
+            RawFrame(type: 0, stream: 1), limit: HTTP2Limits().emptyData.burst, .emptyData,
+            opening: [.request(1, ends: false)])
+    }
+
+    @Test func aFloodOfPrioritiesIsCutOff() throws {
+        try flood(
+            RawFrame(type: 2, stream: 1, payload: [0, 0, 0, 0, 9]),
+            limit: HTTP2Limits().priorities.burst, .priorities)
+    }
+
+    @Test func rapidResetsAreCutOff() throws {
+        let server = try server()
+        var stream: Int32 = 1
+        for _ in 0..<HTTP2Limits().resets.burst {
+            try server.receive(
+                RawFrame.request(stream).bytes
+                    + RawFrame(type: 3, stream: stream, payload: [0, 0, 0, 8]).bytes)
+            stream += 2
+        }
+        #expect(try goAway(server) == nil)
+        try server.receive(
+            RawFrame.request(stream).bytes
+                + RawFrame(type: 3, stream: stream, payload: [0, 0, 0, 8]).bytes)
+        #expect(try goAway(server) == .enhanceYourCalm)
+        #expect(server.session.openStreams == 0)
+    }
+
+    @Test func resetsProvokedFromThisSideAreCutOff() throws {
+        let server = try server()
+        var stream: Int32 = 1
+        var code: HTTP2ErrorCode?
+        for _ in 0..<(HTTP2Limits().provokedResets.burst + 5) where code == nil {
+            // A window beyond its maximum is an error of the stream.
+            try server.receive(
+                RawFrame.request(stream, ends: false).bytes
+                    + RawFrame(type: 8, stream: stream, payload: [0x7f, 255, 255, 255]).bytes)
+            stream += 2
+            code = try goAway(server)
+        }
+        #expect(code == .enhanceYourCalm)
+    }
+
+    @Test func aFloodOfContinuationsIsCutOff() throws {
+        let server = try server()
+        try server.receive(
+            RawFrame(type: 1, flags: 1, stream: 1, payload: RawFrame.requestBlock).bytes)
+        #expect(throws: HTTP2Error.flooded) {
+            for _ in 0...HTTP2Limits().continuations + 1 {
+                try server.receive(
+                    RawFrame(
+                        type: 9, stream: 1, payload: RawFrame.block(["x-filler": "x"])
+                    ).bytes)
+            }
+        }
+        #expect(try goAway(server) == .enhanceYourCalm)
+    }
+
+    @Test func tokensComeBackWithTime() throws {
+        let server = try server()
+        let ping = RawFrame(type: 6, payload: [UInt8](repeating: 0, count: 8)).bytes
+        for second in 0..<20 {
+            server.now = UInt64(second) * 10_000_000_000
+            for _ in 0..<100 { try server.receive(ping) }
+            #expect(try goAway(server) == nil)
+        }
+    }
+
+    @Test func aHeaderBlockOf96KiBIsRefusedAndTheConnectionGoesOn() throws {
+        let server = try server()
+        let filler = String(repeating: "x", count: 12_000)
+        var block = RawFrame.requestBlock
+        for index in 0..<8 { block += RawFrame.block(["x-filler-\(index)": filler]) }
+        var pieces = stride(from: 0, to: block.count, by: 16_000).map {
+            Array(block[$0..<min($0 + 16_000, block.count)])
+        }
+        var bytes = RawFrame(type: 1, flags: 1, stream: 1, payload: pieces.removeFirst()).bytes
+        for (index, piece) in pieces.enumerated() {
+            let flags: UInt8 = index == pieces.count - 1 ? 4 : 0
+            bytes += RawFrame(type: 9, flags: flags, stream: 1, payload: piece).bytes
+        }
+        try server.receive(bytes)
+        #expect(server.streams[1]?.headersOverLimit == true)
+        try server.receive(RawFrame.request(3).bytes)
+        #expect(server.streams[3]?.headersOverLimit == false)
+        #expect(try goAway(server) == nil)
+    }
+
+    @Test func headersOnASkippedStreamEndTheConnection() throws {
+        let server = try server()
+        try server.receive(RawFrame.request(5).bytes)
+        try server.receive(RawFrame.request(3).bytes)
+        #expect(try goAway(server) == .protocolError)
+    }
+
+    /// A server that allows two streams, with three open.
+    private func crowded(acknowledged: Bool) throws -> End {
+        var configuration = HTTP2Configuration()
+        configuration.maxConcurrentStreams = 2
+        let server = End(.server, configuration)
+        try server.receive(RawFrame.preface + RawFrame.settings.bytes)
+        _ = try server.output()
+        if acknowledged { try server.receive(RawFrame(type: 4, flags: 1).bytes) }
+        for stream in [1, 3, 5] as [Int32] {
+            try server.receive(RawFrame.request(stream, ends: false).bytes)
+        }
+        return server
+    }
+
+    @Test func aStreamTooManyIsRefusedBeforeThePeerKnowsTheLimit() throws {
+        let server = try crowded(acknowledged: false)
+        let resets = RawFrame.all(in: try server.output()).filter { $0.type == 3 }
+        #expect(resets == [RawFrame(type: 3, stream: 5, payload: [0, 0, 0, 7])])
+        #expect(server.session.openStreams == 2)
+    }
+
+    @Test func aStreamTooManyEndsTheConnectionOfAPeerThatKnowsTheLimit() throws {
+        let server = try crowded(acknowledged: true)
+        #expect(try goAway(server) == .protocolError)
+    }
+}
