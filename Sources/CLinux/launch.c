@@ -113,13 +113,21 @@ static void become_user(struct clinux_launch *launch) {
     if (launch->no_new_privileges) prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+/// As the kernel has it. Glibc's own sigaction keeps two signals to itself, which may be
+/// ignored all the same.
+struct kernel_sigaction {
+    void *handler;
+    unsigned long flags;
+    void *restorer;
+    uint64_t mask;
+};
+
 static void reset_signals(const struct child *child) {
     // CLONE_CLEAR_SIGHAND has reset the handlers; what was ignored still is.
-    struct sigaction standard;
-    memset(&standard, 0, sizeof standard);
-    standard.sa_handler = SIG_DFL;
+    struct kernel_sigaction standard = {0};
     for (int number = 1; number <= KERNEL_SIGNALS; number++) {
-        if (child->ignored_signals >> (number - 1) & 1) sigaction(number, &standard, NULL);
+        if (child->ignored_signals >> (number - 1) & 1)
+            syscall(SYS_rt_sigaction, number, &standard, NULL, KERNEL_MASK_BYTES);
     }
 }
 
@@ -301,8 +309,9 @@ static ssize_t transmit(int fd, uint32_t slot, const int *descriptors, int count
 static uint64_t ignored_signals(void) {
     uint64_t ignored = 0;
     for (int number = 1; number <= KERNEL_SIGNALS; number++) {
-        struct sigaction action;
-        if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+        struct kernel_sigaction action;
+        if (syscall(SYS_rt_sigaction, number, NULL, &action, KERNEL_MASK_BYTES) == 0 &&
+            action.handler == (void *)SIG_IGN)
             ignored |= UINT64_C(1) << (number - 1);
     }
     return ignored;

@@ -31,7 +31,7 @@ final class CgroupForest {
         directory = FileDescriptor(owning: raw)
         hasControllers = Self.enableControllers(own: own, forest: path)
         // Whoever may not kill by the cgroup finds descendants by their mark.
-        guard let leaf = take(), leaf.kill() else {
+        guard let leaf = take(), leaf.canKill else {
             Self.removeRemains(at: path)
             return nil
         }
@@ -52,7 +52,7 @@ final class CgroupForest {
     /// Takes back an empty leaf.
     func give(_ leaf: CgroupLeaf) {
         leaf.reset()
-        if pool.count < Self.pooledLeaves {
+        if !leaf.wasKilled, pool.count < Self.pooledLeaves {
             pool.append(leaf)
         } else {
             unlinkat(directory.raw, leaf.name, AT_REMOVEDIR)

@@ -10,6 +10,10 @@ final class CgroupLeaf {
     let directory: FileDescriptor
     /// `cgroup.events`, whose changes are told as priority events.
     let events: FileDescriptor
+    /// `cgroup.kill` was used. Linux (6.18 among others) compares its count with that of
+    /// the parent's cgroup when a child is cloned into this one, and kills the child where
+    /// they differ: such a leaf cannot be used again.
+    private(set) var wasKilled = false
     private var hasLimits = false
     private var oomKillsBefore: UInt64 = 0
 
@@ -40,10 +44,14 @@ final class CgroupLeaf {
         return text.split(separator: "\n").compactMap { pid_t($0) }.filter { $0 > 0 }
     }
 
-    /// Sends KILL to all that live in it, forks under way included. `false` where the
-    /// kernel (before 5.14) cannot.
+    /// Whether the kernel (from 5.14) has `kill`.
+    var canKill: Bool { faccessat(directory.raw, "cgroup.kill", W_OK, 0) == 0 }
+
+    /// Sends KILL to all that live in it, forks under way included. `false` where it could
+    /// not.
     func kill() -> Bool {
-        SmallFile.write("1", to: "cgroup.kill", in: directory.raw)
+        wasKilled = true
+        return SmallFile.write("1", to: "cgroup.kill", in: directory.raw)
     }
 
     func apply(_ limits: ResourceLimits) {
