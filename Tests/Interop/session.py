@@ -44,9 +44,11 @@ class Session:
 
     def end(self):
         """Reads to the end."""
-        for event in self.events:
-            self.ran.add(event)
-        self.close()
+        try:
+            for event in self.events:
+                self.ran.add(event)
+        finally:
+            self.close()
         return self.ran
 
 

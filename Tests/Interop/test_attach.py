@@ -98,13 +98,10 @@ def test_a_session_sends_signals(stub):
 
 
 def test_a_sessions_signal_goes_to_the_process_group(stub):
-    session = attach(
-        stub,
-        "(trap 'echo child' INT; echo ready; while :; do sleep 0.02; done) & "
-        "trap 'echo leader' INT; echo ready; while :; do sleep 0.02; done",
-    )
+    say = """say() { trap "echo $1" USR1; echo ready; while :; do sleep 0.02; done; }"""
+    session = attach(stub, f"{say}; (say child) & say leader")
     session.until(has_lines(2))
-    session.send(signal="INT")
+    session.send(signal="USR1")
     session.until(has_lines(4))
     assert set(session.ran.lines[2:]) == {"child", "leader"}
     session.cancel()

@@ -79,7 +79,7 @@ def test_a_path_as_command_is_taken_as_it_is(stub, tool):
 
 
 def test_shell_none_runs_directly_without_arguments_too(stub, tool):
-    assert run(stub, str(tool), shell=pb.SHELL_NONE).stdout == b"own tool: \n"
+    assert run(stub, str(tool), shell=pb.SHELL_NONE).stdout == b"own tool:\n"
     ran = run(stub, "echo a", shell=pb.SHELL_NONE)
     assert ran.process.termination_reason == pb.TERMINATION_REASON_START_FAILED
 
