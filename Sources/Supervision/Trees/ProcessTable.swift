@@ -55,6 +55,19 @@ enum ProcessTable {
         return all().filter { $0.parent == own }.map(\.pid)
     }
 
+    /// Everybody whose chain of parents leads to `ancestor`.
+    static func descendants(of ancestor: pid_t) -> [ProcessEntry] {
+        var children = Dictionary(grouping: all(), by: \.parent)
+        var found: [ProcessEntry] = []
+        var next = children.removeValue(forKey: ancestor) ?? []
+        while let entry = next.popLast() {
+            found.append(entry)
+            // Taken out, so that a pid that was used again makes no cycle.
+            next += children.removeValue(forKey: entry.pid) ?? []
+        }
+        return found
+    }
+
     /// How many threads a user has on the host.
     static func taskCount(of uid: uid_t) -> UInt64 {
         all().reduce(0) { count, entry in

@@ -137,11 +137,12 @@ final class Forest {
         ProcessTable.entry(pid).map { !$0.isZombie } ?? false
     }
 
+    /// Only descendants of this supervisor, which adopts every orphan of its trees: another
+    /// one's trees may have the same marks.
     private func markedMembers(_ mark: UInt64, session: pid_t) -> [pid_t] {
-        let own = getpid()
-        let table = ProcessTable.all().filter { $0.pid != own && !$0.isZombie }
+        let descendants = ProcessTable.descendants(of: getpid()).filter { !$0.isZombie }
         var members: Set<pid_t> = []
-        for entry in table {
+        for entry in descendants {
             let inSession = session != 0 && entry.session == session
             if inSession || ProcessTable.messageQueueLimit(of: entry.pid) == mark {
                 members.insert(entry.pid)
@@ -150,7 +151,7 @@ final class Forest {
         var found = true
         while found {
             found = false
-            for entry in table
+            for entry in descendants
             where members.contains(entry.parent) && members.insert(entry.pid).inserted {
                 found = true
             }
