@@ -70,8 +70,11 @@ def write_module(module, tree, out):
                 f"{base}.services.swift",
                 ["public import Protobuf", *imports(module, foreign)], text)
             if module.stubs_dir:
-                stub = stubs.stubs_file(file, tree)
-                layout.write(f"{out}/{module.stubs_dir}/{stem}.stubs.swift", stub)
+                text, foreign = stubs.stubs_file(file, tree)
+                swift_file(
+                    f"{out}/{module.stubs_dir}/{stem}.stubs.swift",
+                    ["package import GRPCWire",
+                     *(f"package import {name}" for name in foreign)], text)
     swift_file(
         f"{out}/{module.swift_dir}/FileDescriptors.swift",
         [f"import {module.c_target}", "public import Protobuf"], services.descriptors_file(files))

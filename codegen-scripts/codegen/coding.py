@@ -76,6 +76,9 @@ class Coding:
         for outer in message.scope:
             self.scope.hidden |= outer.nested_names - {message.path[0]}
         self.c_type = names.c_type(message.full_name)
+        if "__" not in self.c_type:
+            # Of a file without a package: the Swift type has the same name.
+            self.c_type = f"{message.module.c_target}.{self.c_type}"
 
     def write(self):
         writer, message = self.writer, self.message

@@ -29,6 +29,7 @@ MODULES = [
         c_target="CProtos",
         c_dir="Sources/CProtos",
         protos=("procgate/v1/process.proto",),
+        stubs_dir="Sources/ProcgateClient/Generated",
     ),
     Module(
         name="ProcgateInternal",
