@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <linux/types.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -137,9 +139,31 @@ pid_t clinux_ended_child(void) {
     return info.si_pid;
 }
 
+void clinux_reap_child(pid_t pid) {
+    siginfo_t info;
+    while (waitid(P_PID, (id_t)pid, &info, WEXITED) < 0 && errno == EINTR) continue;
+}
+
 void clinux_reap_orphan(pid_t pid) {
     siginfo_t info;
     waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG);
+}
+
+int clinux_message_queue_limit(pid_t pid, uint64_t *limit) {
+    char path[32], text[4096];
+    snprintf(path, sizeof path, "/proc/%d/limits", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    ssize_t count = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (count <= 0) return -1;
+    text[count] = 0;
+    static const char name[] = "Max msgqueue size";
+    const char *line = strstr(text, name);
+    if (line == NULL) return -1;
+    // "unlimited" is no number, and no mark.
+    *limit = strtoull(line + sizeof name - 1, NULL, 10);
+    return 0;
 }
 
 int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }

@@ -141,6 +141,7 @@ extension WithProcesses {
         func fiveHundredCommandsLeaveNothingBehind(usesCgroups: Bool) throws {
             let harness = try Harness { $0.usesCgroups = usesCgroups }
             for _ in 0..<20 { _ = try harness.run(shell("echo x")) }
+            harness.supervisor.reapOrphans()
             let before = try harness.footprint()
             for round in 0..<500 {
                 let process = try harness.run(
@@ -148,6 +149,7 @@ extension WithProcesses {
                 #expect(process.stdoutBytes == 2)
             }
             try harness.turn(for: .milliseconds(50))
+            harness.supervisor.reapOrphans()
             let after = try harness.footprint()
             #expect(after == before)
             try harness.shutDown()

@@ -51,9 +51,14 @@ struct clinux_exit {
 int clinux_reap(int pidfd, bool wait, struct clinux_exit *result);
 /// A child that has ended and is still to be reaped: its pid, or 0.
 pid_t clinux_ended_child(void);
+/// Waits for the end of the child `pid`, and reaps it.
+void clinux_reap_child(pid_t pid);
 /// Reaps the child `pid` where it has ended.
 void clinux_reap_orphan(pid_t pid);
 int clinux_pidfd_open(pid_t pid);
+/// The soft RLIMIT_MSGQUEUE of any process, in bytes, from /proc: prlimit would ask for
+/// privileges.
+int clinux_message_queue_limit(pid_t pid, uint64_t *limit);
 int clinux_pidfd_signal(int pidfd, int signal);
 /// Makes this process the parent of orphans among its descendants.
 int clinux_become_subreaper(void);

@@ -35,7 +35,9 @@ final class Launcher {
     }
 
     deinit {
+        // It ends when its socket does.
         close(state.socket)
+        clinux_reap_child(state.pid)
         munmap(state.slots, Self.slotBytes * Int(CLINUX_LAUNCH_SLOTS))
     }
 

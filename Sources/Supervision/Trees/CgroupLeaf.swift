@@ -30,13 +30,12 @@ final class CgroupLeaf {
 
     /// Whether a process lives in it, or in a cgroup below it.
     var isPopulated: Bool {
-        // "populated 1\nfrozen 0\n"; the word comes first since it was introduced.
-        var isPopulated = true
+        // "populated 1\nfrozen 0\n"; the word comes first since it was introduced. It cannot
+        // be read once somebody has removed the cgroup, which must have been empty.
         withUnsafeTemporaryAllocation(byteCount: 64, alignment: 1) { buffer in
             let count = pread(events.raw, buffer.baseAddress, buffer.count, 0)
-            if count > 10 { isPopulated = buffer[10] != UInt8(ascii: "0") }
+            return count > 10 && buffer[10] != UInt8(ascii: "0")
         }
-        return isPopulated
     }
 
     var pids: [pid_t] {

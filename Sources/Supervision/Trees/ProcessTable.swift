@@ -1,5 +1,6 @@
 // What /proc tells of processes. Knows nothing of the supervisor's own.
 
+import CLinux
 import Glibc
 
 /// A line of /proc/PID/stat.
@@ -15,16 +16,20 @@ struct ProcessEntry: Equatable {
 }
 
 enum ProcessTable {
-    /// Every process of the host that can be seen.
-    static func all() -> [ProcessEntry] {
-        guard let listing = opendir("/proc") else { return [] }
+    /// The pid of every process of the host that can be seen.
+    static func forEachPid(_ body: (pid_t) -> Void) {
+        guard let listing = opendir("/proc") else { return }
         defer { closedir(listing) }
-        var entries: [ProcessEntry] = []
         while let entry = readdir(listing) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if let pid = pid_t(name), let process = self.entry(pid) { entries.append(process) }
+            let pid = withUnsafeBytes(of: &entry.pointee.d_name) { number(in: $0) }
+            if let pid { body(pid_t(pid)) }
+        }
+    }
+
+    static func all() -> [ProcessEntry] {
+        var entries: [ProcessEntry] = []
+        forEachPid { pid in
+            if let entry = entry(pid) { entries.append(entry) }
         }
         return entries
     }
@@ -55,17 +60,18 @@ enum ProcessTable {
         return all().filter { $0.parent == own }.map(\.pid)
     }
 
-    /// Everybody whose chain of parents leads to `ancestor`.
-    static func descendants(of ancestor: pid_t) -> [ProcessEntry] {
-        var children = Dictionary(grouping: all(), by: \.parent)
-        var found: [ProcessEntry] = []
-        var next = children.removeValue(forKey: ancestor) ?? []
-        while let entry = next.popLast() {
-            found.append(entry)
-            // Taken out, so that a pid that was used again makes no cycle.
-            next += children.removeValue(forKey: entry.pid) ?? []
+    /// Whether the chain of parents of `pid` leads to `ancestor`.
+    static func isDescendant(_ pid: pid_t, of ancestor: pid_t) -> Bool {
+        // A parent that ends meanwhile breaks the chain once: its children have another then.
+        for _ in 0..<3 {
+            var current = entry(pid)
+            while let link = current, link.parent > 1 {
+                if link.parent == ancestor { return true }
+                current = entry(link.parent)
+            }
+            if current != nil { return current?.parent == ancestor }
         }
-        return found
+        return false
     }
 
     /// How many threads a user has on the host.
@@ -82,11 +88,18 @@ enum ProcessTable {
 
     /// The soft limit of POSIX message queues, in bytes; readable by everybody.
     static func messageQueueLimit(of pid: pid_t) -> UInt64? {
-        guard let text = SmallFile.read("/proc/\(pid)/limits") else { return nil }
-        for line in text.split(separator: "\n") where line.hasPrefix("Max msgqueue size") {
-            return line.dropFirst(17).split(separator: " ").first.flatMap { UInt64($0) }
+        var limit: UInt64 = 0
+        return clinux_message_queue_limit(pid, &limit) == 0 ? limit : nil
+    }
+
+    /// The decimal number at the beginning; `nil` where there is none.
+    private static func number(in bytes: UnsafeRawBufferPointer) -> UInt64? {
+        var value: UInt64?
+        for byte in bytes {
+            guard byte >= 0x30, byte <= 0x39 else { break }
+            value = (value ?? 0) &* 10 &+ UInt64(byte - 0x30)
         }
-        return nil
+        return value
     }
 }
 

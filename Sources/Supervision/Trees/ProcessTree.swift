@@ -37,20 +37,18 @@ final class Forest {
     private var cgroups: CgroupForest?
     /// Children of the supervisor that belong to no tree, or lead one.
     private var knownChildren: Set<pid_t> = []
-    private var freeMarks: [UInt64] = []
-    private var nextMark: UInt64
+    private var usedMarks: Set<UInt64> = []
     private let hardMarkLimit: UInt64
-
-    /// A sweep that finds new members in so many rounds meets a fork bomb; the next one
-    /// goes on.
-    private static let mostRounds = 16
+    /// At random, so that two supervisors seldom take the same; large, so that nobody
+    /// misses what is not there (the usual limit is 819,200 bytes).
+    private let marks: ClosedRange<UInt64>
 
     /// `cgroups`: `nil` is by marks alone.
     init(cgroups: CgroupForest?) {
         self.cgroups = cgroups
         hardMarkLimit = clinux_limit(CLINUX_LIMIT_MESSAGE_QUEUES).hard
-        // Just below what processes have by default, so that nobody misses it.
-        nextMark = min(hardMarkLimit, 819_200)
+        let largest = max(2, min(hardMarkLimit, 819_200)) - 1
+        marks = largest / 2 + 1...largest
     }
 
     var usesCgroups: Bool { cgroups != nil }
@@ -58,9 +56,12 @@ final class Forest {
 
     func plant() -> ProcessTree {
         if let leaf = cgroups?.take() { return ProcessTree(bond: .cgroup(leaf)) }
-        if let mark = freeMarks.popLast() { return ProcessTree(bond: .mark(mark)) }
-        nextMark -= 1
-        return ProcessTree(bond: .mark(nextMark))
+        var mark = UInt64.random(in: marks)
+        while usedMarks.contains(mark), usedMarks.count < marks.count / 2 {
+            mark = .random(in: marks)
+        }
+        usedMarks.insert(mark)
+        return ProcessTree(bond: .mark(mark))
     }
 
     /// The limit that marks the tree, where that is its bond.
@@ -102,7 +103,7 @@ final class Forest {
     func clear(_ tree: ProcessTree) {
         switch tree.bond {
         case .cgroup(let leaf): cgroups?.give(leaf)
-        case .mark(let mark): freeMarks.append(mark)
+        case .mark(let mark): usedMarks.remove(mark)
         }
     }
 
@@ -128,8 +129,10 @@ final class Forest {
     /// Everybody in the tree.
     func members(of tree: ProcessTree) -> [pid_t] {
         switch tree.bond {
-        case .cgroup(let leaf): return leaf.pids
-        case .mark(let mark): return markedMembers(mark, session: tree.session)
+        case .cgroup(let leaf):
+            return leaf.pids
+        case .mark(let mark):
+            return MarkSweep(mark: mark, session: tree.session).members().filter(isLiving)
         }
     }
 
@@ -139,26 +142,6 @@ final class Forest {
 
     /// Only descendants of this supervisor, which adopts every orphan of its trees: another
     /// one's trees may have the same marks.
-    private func markedMembers(_ mark: UInt64, session: pid_t) -> [pid_t] {
-        let descendants = ProcessTable.descendants(of: getpid()).filter { !$0.isZombie }
-        var members: Set<pid_t> = []
-        for entry in descendants {
-            let inSession = session != 0 && entry.session == session
-            if inSession || ProcessTable.messageQueueLimit(of: entry.pid) == mark {
-                members.insert(entry.pid)
-            }
-        }
-        var found = true
-        while found {
-            found = false
-            for entry in descendants
-            where members.contains(entry.parent) && members.insert(entry.pid).inserted {
-                found = true
-            }
-        }
-        return Array(members)
-    }
-
     // MARK: Signals
 
     /// Sends `signal` to everybody in the tree, or to those of its group `group`.
@@ -180,24 +163,11 @@ final class Forest {
     /// gone is told by `isEmpty`; where the bond is a mark, `kill` is to be repeated
     /// until then.
     func kill(_ tree: ProcessTree) {
-        if case .cgroup(let leaf) = tree.bond, leaf.kill() { return }
-        var frozen: [pid_t: Int32] = [:]
-        for _ in 0..<Self.mostRounds {
-            let targets = open(members(of: tree).filter { frozen[$0] == nil })
-            if targets.isEmpty { break }
-            let members = Set(members(of: tree))
-            for target in targets {
-                guard members.contains(target.pid) else {
-                    close(target.pidfd)
-                    continue
-                }
-                _ = clinux_pidfd_signal(target.pidfd, SIGSTOP)
-                frozen[target.pid] = target.pidfd
-            }
-        }
-        for pidfd in frozen.values {
-            _ = clinux_pidfd_signal(pidfd, SIGKILL)
-            close(pidfd)
+        switch tree.bond {
+        case .cgroup(let leaf):
+            if !leaf.kill() { signal(tree, SIGKILL) }
+        case .mark(let mark):
+            MarkSweep(mark: mark, session: tree.session).kill()
         }
     }
 
