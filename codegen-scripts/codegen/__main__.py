@@ -1,12 +1,11 @@
 """Writes the generated code of all modules of plan.py.
 
 Usage: python3 codegen-scripts/codegen OUT, from the root of the repository, where OUT is the
-root to write under. Asks protoc for the descriptors of all files, so that no proto file is ever
+root to write under, best an empty folder. Asks protoc for the descriptors of all files, so that no proto file is ever
 read as text.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,7 +45,8 @@ def swift_file(path, import_lines, text):
 
 
 def write_module(module, tree, out):
-    files = [tree.files[proto] for proto in module.protos]
+    # As protoc sorted them: each after those that it imports.
+    files = [file for file in tree.files.values() if file.module is module]
     for file in files:
         stem = names.c_identifier(file.proto.name[: -len(".proto")])
         base = f"{out}/{module.swift_dir}/{stem}"
@@ -103,13 +103,9 @@ def main():
         tree = Tree(descriptor_set(scratch), MODULES)
         c_targets = {module.c_target: module.c_dir for module in MODULES}
         for target, c_dir in c_targets.items():
-            shutil.rmtree(f"{out}/{c_dir}", ignore_errors=True)
             files = [file for file in tree.files.values() if file.module.c_target == target]
             layout.write_c_target(target, c_dir, files, tree.files.values(), scratch, out)
         for module in MODULES:
-            shutil.rmtree(f"{out}/{module.swift_dir}", ignore_errors=True)
-            if module.stubs_dir:
-                shutil.rmtree(f"{out}/{module.stubs_dir}", ignore_errors=True)
             write_module(module, tree, out)
 
 

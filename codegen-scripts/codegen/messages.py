@@ -144,6 +144,7 @@ def write_message(writer, message, tree, foreign):
             write_property(writer, member, scope)
     if message.members:
         writer.line()
+    writer.line("/// With every field at its default.")
     writer.line("public init() {}")
     for member in message.members:
         if isinstance(member, OneofNode):

@@ -241,7 +241,8 @@ class Tree:
                     f"{message.full_name}.{proto.name}: protobuf-c 1.4 has no `optional` in "
                     "proto3; a oneof with one field has presence, too")
             in_oneof = proto.HasField("oneof_index")
-            node = self._field(message, index, proto, used_c, in_oneof and set() or used_swift)
+            used = set() if in_oneof else used_swift
+            node = self._field(message, index, proto, used_c, used)
             if not in_oneof:
                 message.members.append(node)
                 continue

@@ -94,9 +94,9 @@ def c_dirs():
 
 
 if __name__ == "__main__":
+    # Prints the folders of generated Swift, or `all` of generated code.
     import sys
 
-    root, everything = sys.argv[1], "--all" in sys.argv
-    folders = [*swift_dirs(), *(c_dirs() if everything else ())]
-    for each in dict.fromkeys(folders):
-        print(f"{root}/{each}")
+    everything = sys.argv[1] == "all"
+    for each in dict.fromkeys([*swift_dirs(), *(c_dirs() if everything else ())]):
+        print(each)

@@ -13,6 +13,7 @@ def services_file(file, tree):
         scope = Names(tree, service.module, service.scope)
         writer.comment(service.comment)
         writer.line(f"public enum {service.swift_name} {{")
+        writer.line("/// As it stands in the paths of its methods.")
         writer.line(f'public static let fullName = "{service.full_name}"')
         for name, raw_name, request, response, kind, comment in service.methods:
             path = f"/{service.full_name}/{raw_name}"
@@ -24,6 +25,7 @@ def services_file(file, tree):
                 f'service: "{service.full_name}", name: "{raw_name}", path: "{path}", '
                 f"kind: .{kind})")
         writer.line()
+        writer.line("/// In the order of the proto file.")
         writer.line("public static let allMethods: "
                     "[(name: String, path: String, kind: StreamingKind)] = [")
         for _, raw_name, _, _, kind, _ in service.methods:
@@ -71,6 +73,7 @@ def descriptors_file(files):
     writer = Writer()
     writer.line("/// The proto files of this module.")
     writer.line("public enum FileDescriptors {")
+    writer.line("/// Each after those that it imports.")
     writer.line("public static let all: [FileDescriptor] = [")
     for file in files:
         prefix = file.proto.package + "." if file.proto.package else ""

@@ -22,7 +22,7 @@ def stubs_file(file, tree):
     for service in file.services:
         scope = Names(tree, service.module, ())
         path = ".".join(service.path)
-        writer.line(f"/// Calls of {service.full_name}.")
+        writer.line(f"/// {service.full_name}, called over a channel.")
         writer.line(f"package struct {''.join(service.path)}Stub: Sendable {{")
         writer.line("package let channel: GRPCChannel")
         writer.line()

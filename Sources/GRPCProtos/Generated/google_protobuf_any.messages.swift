@@ -8,5 +8,6 @@ public struct AnyMessage: ProtobufMessage {
     /// The message, encoded.
     public var value: [UInt8] = []
 
+    /// With every field at its default.
     public init() {}
 }

@@ -7,5 +7,6 @@ public struct DurationMessage: ProtobufMessage {
     /// From -999,999,999 to +999,999,999, of the same sign as the seconds.
     public var nanos: Int32 = 0
 
+    /// With every field at its default.
     public init() {}
 }

@@ -9,6 +9,7 @@ public struct ErrorInfo: ProtobufMessage {
     public var domain: String = ""
     public var metadata: [String: String] = [:]
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -17,6 +18,7 @@ public struct RetryInfo: ProtobufMessage {
     /// The least time to wait, from the answer on.
     public var retryDelay: DurationMessage?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -24,6 +26,7 @@ public struct DebugInfo: ProtobufMessage {
     public var stackEntries: [String] = []
     public var detail: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -31,6 +34,7 @@ public struct DebugInfo: ProtobufMessage {
 public struct QuotaFailure: ProtobufMessage {
     public var violations: [Violation] = []
 
+    /// With every field at its default.
     public init() {}
 
     public struct Violation: ProtobufMessage {
@@ -38,6 +42,7 @@ public struct QuotaFailure: ProtobufMessage {
         public var subject: String = ""
         public var description: String = ""
 
+        /// With every field at its default.
         public init() {}
     }
 }
@@ -46,6 +51,7 @@ public struct QuotaFailure: ProtobufMessage {
 public struct PreconditionFailure: ProtobufMessage {
     public var violations: [Violation] = []
 
+    /// With every field at its default.
     public init() {}
 
     public struct Violation: ProtobufMessage {
@@ -54,6 +60,7 @@ public struct PreconditionFailure: ProtobufMessage {
         public var subject: String = ""
         public var description: String = ""
 
+        /// With every field at its default.
         public init() {}
     }
 }
@@ -62,6 +69,7 @@ public struct PreconditionFailure: ProtobufMessage {
 public struct BadRequest: ProtobufMessage {
     public var fieldViolations: [FieldViolation] = []
 
+    /// With every field at its default.
     public init() {}
 
     public struct FieldViolation: ProtobufMessage {
@@ -71,6 +79,7 @@ public struct BadRequest: ProtobufMessage {
         public var reason: String = ""
         public var localizedMessage: LocalizedMessage?
 
+        /// With every field at its default.
         public init() {}
     }
 }
@@ -79,6 +88,7 @@ public struct RequestInfo: ProtobufMessage {
     public var requestId: String = ""
     public var servingData: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -88,6 +98,7 @@ public struct ResourceInfo: ProtobufMessage {
     public var owner: String = ""
     public var description: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -95,12 +106,14 @@ public struct ResourceInfo: ProtobufMessage {
 public struct Help: ProtobufMessage {
     public var links: [Link] = []
 
+    /// With every field at its default.
     public init() {}
 
     public struct Link: ProtobufMessage {
         public var description: String = ""
         public var url: String = ""
 
+        /// With every field at its default.
         public init() {}
     }
 }
@@ -110,5 +123,6 @@ public struct LocalizedMessage: ProtobufMessage {
     public var locale: String = ""
     public var message: String = ""
 
+    /// With every field at its default.
     public init() {}
 }

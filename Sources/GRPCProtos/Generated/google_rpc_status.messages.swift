@@ -9,5 +9,6 @@ public struct Status: ProtobufMessage {
     /// Messages of error_details.proto, or of the service's own.
     public var details: [AnyMessage] = []
 
+    /// With every field at its default.
     public init() {}
 }

@@ -5,12 +5,14 @@ public struct HealthCheckRequest: ProtobufMessage {
     /// A service's full name; empty is the server as a whole.
     public var service: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct HealthCheckResponse: ProtobufMessage {
     public var status: ServingStatus = .unknown
 
+    /// With every field at its default.
     public init() {}
 
     public enum ServingStatus: ProtobufEnum {
@@ -48,6 +50,7 @@ public struct HealthCheckResponse: ProtobufMessage {
 }
 
 public struct HealthListRequest: ProtobufMessage {
+    /// With every field at its default.
     public init() {}
 }
 
@@ -55,5 +58,6 @@ public struct HealthListResponse: ProtobufMessage {
     /// By the services' names.
     public var statuses: [String: HealthCheckResponse] = [:]
 
+    /// With every field at its default.
     public init() {}
 }

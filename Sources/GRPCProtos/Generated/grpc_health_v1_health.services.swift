@@ -2,6 +2,7 @@
 public import Protobuf
 
 public enum Health {
+    /// As it stands in the paths of its methods.
     public static let fullName = "grpc.health.v1.Health"
 
     /// NOT_FOUND, where the service is not known.
@@ -20,6 +21,7 @@ public enum Health {
         service: "grpc.health.v1.Health", name: "Watch", path: "/grpc.health.v1.Health/Watch",
         kind: .serverStreaming)
 
+    /// In the order of the proto file.
     public static let allMethods: [(name: String, path: String, kind: StreamingKind)] = [
         ("Check", "/grpc.health.v1.Health/Check", .unary),
         ("List", "/grpc.health.v1.Health/List", .unary),

@@ -6,6 +6,7 @@ extension GRPCReflection {
         public var host: String = ""
         public var messageRequest: MessageRequest?
 
+        /// With every field at its default.
         public init() {}
 
         public enum MessageRequest: Sendable, Equatable {
@@ -26,6 +27,7 @@ extension GRPCReflection {
         public var containingType: String = ""
         public var extensionNumber: Int32 = 0
 
+        /// With every field at its default.
         public init() {}
     }
 
@@ -34,6 +36,7 @@ extension GRPCReflection {
         public var originalRequest: ServerReflectionRequest?
         public var messageResponse: MessageResponse?
 
+        /// With every field at its default.
         public init() {}
 
         public enum MessageResponse: Sendable, Equatable {
@@ -50,6 +53,7 @@ extension GRPCReflection {
         /// not sent on this stream before.
         public var fileDescriptorProto: [[UInt8]] = []
 
+        /// With every field at its default.
         public init() {}
     }
 
@@ -57,12 +61,14 @@ extension GRPCReflection {
         public var baseTypeName: String = ""
         public var extensionNumber: [Int32] = []
 
+        /// With every field at its default.
         public init() {}
     }
 
     public struct ListServiceResponse: ProtobufMessage {
         public var service: [ServiceResponse] = []
 
+        /// With every field at its default.
         public init() {}
     }
 
@@ -70,6 +76,7 @@ extension GRPCReflection {
         /// The full name.
         public var name: String = ""
 
+        /// With every field at its default.
         public init() {}
     }
 
@@ -78,6 +85,7 @@ extension GRPCReflection {
         public var errorCode: Int32 = 0
         public var errorMessage: String = ""
 
+        /// With every field at its default.
         public init() {}
     }
 

@@ -3,6 +3,7 @@ public import Protobuf
 
 extension GRPCReflection {
     public enum ServerReflection {
+        /// As it stands in the paths of its methods.
         public static let fullName = "grpc.reflection.v1.ServerReflection"
 
         public static let serverReflectionInfo = MethodDescriptor<
@@ -11,6 +12,7 @@ extension GRPCReflection {
             service: "grpc.reflection.v1.ServerReflection", name: "ServerReflectionInfo",
             path: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", kind: .bidirectional)
 
+        /// In the order of the proto file.
         public static let allMethods: [(name: String, path: String, kind: StreamingKind)] = [
             (
                 "ServerReflectionInfo", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",

@@ -3,6 +3,7 @@ public import Protobuf
 
 extension GRPCReflectionAlpha {
     public enum ServerReflection {
+        /// As it stands in the paths of its methods.
         public static let fullName = "grpc.reflection.v1alpha.ServerReflection"
 
         public static let serverReflectionInfo = MethodDescriptor<
@@ -12,6 +13,7 @@ extension GRPCReflectionAlpha {
             path: "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
             kind: .bidirectional)
 
+        /// In the order of the proto file.
         public static let allMethods: [(name: String, path: String, kind: StreamingKind)] = [
             (
                 "ServerReflectionInfo",

@@ -4,6 +4,7 @@ public import Protobuf
 
 /// The proto files of this module.
 public enum FileDescriptors {
+    /// Each after those that it imports.
     public static let all: [FileDescriptor] = [
         FileDescriptor(
             name: "grpc/testing/empty.proto",

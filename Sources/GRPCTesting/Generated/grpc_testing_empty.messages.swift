@@ -2,5 +2,6 @@
 public import Protobuf
 
 public struct Empty: ProtobufMessage {
+    /// With every field at its default.
     public init() {}
 }

@@ -5,6 +5,7 @@ public import Protobuf
 public struct BoolValue: ProtobufMessage {
     public var value: Bool = false
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -12,6 +13,7 @@ public struct Payload: ProtobufMessage {
     public var type: PayloadType = .compressable
     public var body: [UInt8] = []
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -20,6 +22,7 @@ public struct EchoStatus: ProtobufMessage {
     public var code: Int32 = 0
     public var message: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -37,6 +40,7 @@ public struct SimpleRequest: ProtobufMessage {
     public var fillServerId: Bool = false
     public var fillGrpclbRouteType: Bool = false
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -48,6 +52,7 @@ public struct SimpleResponse: ProtobufMessage {
     public var grpclbRouteType: GrpclbRouteType = .unknown
     public var hostname: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -55,6 +60,7 @@ public struct StreamingInputCallRequest: ProtobufMessage {
     public var payload: Payload?
     public var expectCompressed: BoolValue?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -62,6 +68,7 @@ public struct StreamingInputCallResponse: ProtobufMessage {
     /// Of all payloads together, in bytes.
     public var aggregatedPayloadSize: Int32 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -72,6 +79,7 @@ public struct ResponseParameters: ProtobufMessage {
     public var intervalUs: Int32 = 0
     public var compressed: BoolValue?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -81,18 +89,21 @@ public struct StreamingOutputCallRequest: ProtobufMessage {
     public var payload: Payload?
     public var responseStatus: EchoStatus?
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct StreamingOutputCallResponse: ProtobufMessage {
     public var payload: Payload?
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct ReconnectParams: ProtobufMessage {
     public var maxReconnectBackoffMs: Int32 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -100,6 +111,7 @@ public struct ReconnectInfo: ProtobufMessage {
     public var passed: Bool = false
     public var backoffMs: [Int32] = []
 
+    /// With every field at its default.
     public init() {}
 }
 

@@ -2,6 +2,7 @@
 public import Protobuf
 
 public enum TestService {
+    /// As it stands in the paths of its methods.
     public static let fullName = "grpc.testing.TestService"
 
     public static let emptyCall = MethodDescriptor<Empty, Empty>(
@@ -45,6 +46,7 @@ public enum TestService {
         service: "grpc.testing.TestService", name: "UnimplementedCall",
         path: "/grpc.testing.TestService/UnimplementedCall", kind: .unary)
 
+    /// In the order of the proto file.
     public static let allMethods: [(name: String, path: String, kind: StreamingKind)] = [
         ("EmptyCall", "/grpc.testing.TestService/EmptyCall", .unary),
         ("UnaryCall", "/grpc.testing.TestService/UnaryCall", .unary),
@@ -59,18 +61,21 @@ public enum TestService {
 
 /// A server leaves all of it out.
 public enum UnimplementedService {
+    /// As it stands in the paths of its methods.
     public static let fullName = "grpc.testing.UnimplementedService"
 
     public static let unimplementedCall = MethodDescriptor<Empty, Empty>(
         service: "grpc.testing.UnimplementedService", name: "UnimplementedCall",
         path: "/grpc.testing.UnimplementedService/UnimplementedCall", kind: .unary)
 
+    /// In the order of the proto file.
     public static let allMethods: [(name: String, path: String, kind: StreamingKind)] = [
         ("UnimplementedCall", "/grpc.testing.UnimplementedService/UnimplementedCall", .unary)
     ]
 }
 
 public enum ReconnectService {
+    /// As it stands in the paths of its methods.
     public static let fullName = "grpc.testing.ReconnectService"
 
     public static let start = MethodDescriptor<ReconnectParams, Empty>(
@@ -81,6 +86,7 @@ public enum ReconnectService {
         service: "grpc.testing.ReconnectService", name: "Stop",
         path: "/grpc.testing.ReconnectService/Stop", kind: .unary)
 
+    /// In the order of the proto file.
     public static let allMethods: [(name: String, path: String, kind: StreamingKind)] = [
         ("Start", "/grpc.testing.ReconnectService/Start", .unary),
         ("Stop", "/grpc.testing.ReconnectService/Stop", .unary),

@@ -2,7 +2,7 @@
 package import GRPCWire
 package import ProcgateV1
 
-/// Calls of procgate.v1.ProcessService.
+/// procgate.v1.ProcessService, called over a channel.
 package struct ProcessServiceStub: Sendable {
     package let channel: GRPCChannel
 

@@ -8,6 +8,7 @@ public struct Command: ProtobufMessage {
     public var call: UInt64 = 0
     public var kind: Kind?
 
+    /// With every field at its default.
     public init() {}
 
     public enum Kind: Sendable, Equatable {
@@ -37,6 +38,7 @@ public struct Hello: ProtobufMessage {
     public var `protocol`: UInt32 = 0
     public var version: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -55,6 +57,7 @@ public struct Start: ProtobufMessage {
     /// Follow the log at once; the Reply then carries it.
     public var follow: Bool = false
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -62,6 +65,7 @@ public struct Start: ProtobufMessage {
 public struct Get: ProtobufMessage {
     public var processId: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -75,6 +79,7 @@ public struct List: ProtobufMessage {
     public var createdBefore: Int64 = 0
     public var labels: [String: String] = [:]
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -83,12 +88,14 @@ public struct List: ProtobufMessage {
 public struct Follow: ProtobufMessage {
     public var processId: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct Unfollow: ProtobufMessage {
     public var serial: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -98,6 +105,7 @@ public struct Release: ProtobufMessage {
     public var serial: UInt64 = 0
     public var seq: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -107,6 +115,7 @@ public struct RetireAck: ProtobufMessage {
     /// From the Retired event.
     public var ordinal: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -121,6 +130,7 @@ public struct WriteStdin: ProtobufMessage {
     /// From Attach: end-of-file on a terminal is refused.
     public var refuseTerminalEof: Bool = false
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -128,6 +138,7 @@ public struct Resize: ProtobufMessage {
     public var processId: String = ""
     public var size: TerminalSize?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -137,6 +148,7 @@ public struct SendSignal: ProtobufMessage {
     public var signal: String = ""
     public var scope: SignalScope = .unspecified
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -146,6 +158,7 @@ public struct Stop: ProtobufMessage {
     public var hasGrace: Bool = false
     public var graceMs: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -154,6 +167,7 @@ public struct Stop: ProtobufMessage {
 public struct Await: ProtobufMessage {
     public var processId: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -161,6 +175,7 @@ public struct Await: ProtobufMessage {
 public struct Delete: ProtobufMessage {
     public var processId: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -171,6 +186,7 @@ public struct Abandon: ProtobufMessage {
     public var call: UInt64 = 0
     public var reason: AbandonReason = .cancelled
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -179,6 +195,7 @@ public struct Abandon: ProtobufMessage {
 public struct Watch: ProtobufMessage {
     public var off: Bool = false
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -188,17 +205,20 @@ public struct Shutdown: ProtobufMessage {
     public var graceMs: UInt64 = 0
     public var hasGrace: Bool = false
 
+    /// With every field at its default.
     public init() {}
 }
 
 /// How things stand, for metrics. Reply: CensusReply.
 public struct Census: ProtobufMessage {
+    /// With every field at its default.
     public init() {}
 }
 
 public struct Event: ProtobufMessage {
     public var kind: Kind?
 
+    /// With every field at its default.
     public init() {}
 
     public enum Kind: Sendable, Equatable {
@@ -229,6 +249,7 @@ public struct Welcome: ProtobufMessage {
     public var arenaBytes: UInt64 = 0
     public var uid: UInt32 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -236,6 +257,7 @@ public struct Reply: ProtobufMessage {
     public var call: UInt64 = 0
     public var kind: Kind?
 
+    /// With every field at its default.
     public init() {}
 
     public enum Kind: Sendable, Equatable {
@@ -254,12 +276,14 @@ public struct FailureMessage: ProtobufMessage {
     public var reason: String = ""
     public var message: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct ProcessReply: ProtobufMessage {
     public var process: Process?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -274,6 +298,7 @@ public struct Started: ProtobufMessage {
     /// The process has ended: no Ended event will come.
     public var ended: Bool = false
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -286,6 +311,7 @@ public struct LogState: ProtobufMessage {
     public var firstSeq: UInt64 = 0
     public var lastSeq: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -299,6 +325,7 @@ public struct Segment: ProtobufMessage {
     /// Bytes of complete records.
     public var end: UInt32 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -306,6 +333,7 @@ public struct ListEntry: ProtobufMessage {
     public var process: Process?
     public var serial: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -313,6 +341,7 @@ public struct ListReply: ProtobufMessage {
     public var entries: [ListEntry] = []
     public var more: Bool = false
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -325,16 +354,19 @@ public struct CensusReply: ProtobufMessage {
     public var spawned: UInt64 = 0
     public var spawnUs: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct StdinReply: ProtobufMessage {
     public var stdinBytes: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct Done: ProtobufMessage {
+    /// With every field at its default.
     public init() {}
 }
 
@@ -348,6 +380,7 @@ public struct Appended: ProtobufMessage {
     public var end: UInt32 = 0
     public var lastSeq: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -357,6 +390,7 @@ public struct Retired: ProtobufMessage {
     public var serial: UInt64 = 0
     public var ordinal: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -365,6 +399,7 @@ public struct Running: ProtobufMessage {
     public var serial: UInt64 = 0
     public var process: Process?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -373,12 +408,14 @@ public struct Ended: ProtobufMessage {
     public var serial: UInt64 = 0
     public var process: Process?
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct Changed: ProtobufMessage {
     public var process: Process?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -387,6 +424,7 @@ public struct Forgotten: ProtobufMessage {
     public var processId: String = ""
     public var serial: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 

@@ -32,6 +32,7 @@ public struct ProcessSpec: ProtobufMessage {
     /// Kill what is left of the tree once the command itself has ended.
     public var killDescendants: Bool = false
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -39,6 +40,7 @@ public struct TerminalSize: ProtobufMessage {
     public var columns: UInt32 = 0
     public var rows: UInt32 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -49,6 +51,7 @@ public struct ResourceLimits: ProtobufMessage {
     public var cpuMillis: UInt32 = 0
     public var maxProcesses: UInt32 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -58,6 +61,7 @@ public struct OutputPolicy: ProtobufMessage {
     /// rather than drop the oldest. Exec always holds back.
     public var holdWhenFull: Bool = false
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -98,6 +102,7 @@ public struct Process: ProtobufMessage {
     /// Who started it, where callers have an identity.
     public var owner: String = ""
 
+    /// With every field at its default.
     public init() {}
 
     /// Set once it has ended.
@@ -114,12 +119,14 @@ public struct ResourceUsage: ProtobufMessage {
     public var cpuTimeMs: UInt64 = 0
     public var peakMemoryBytes: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct ProcessEvent: ProtobufMessage {
     public var event: Event?
 
+    /// With every field at its default.
     public init() {}
 
     public enum Event: Sendable, Equatable {
@@ -147,6 +154,7 @@ public struct OutputChunk: ProtobufMessage {
     public var timestamp: Int64 = 0
     public var data: [UInt8] = []
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -154,10 +162,12 @@ public struct OutputGap: ProtobufMessage {
     public var fromSeq: UInt64 = 0
     public var toSeq: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct KeepAlive: ProtobufMessage {
+    /// With every field at its default.
     public init() {}
 }
 
@@ -171,6 +181,7 @@ public struct ProcessResult: ProtobufMessage {
     /// The sequence number of the last chunk; 0 where there was no output.
     public var lastSeq: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -184,6 +195,7 @@ public struct ExecRequest: ProtobufMessage {
     public var afterSeq: UInt64 = 0
     public var onDisconnect: DisconnectPolicy = .unspecified
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -194,24 +206,28 @@ public struct StartProcessRequest: ProtobufMessage {
     /// /dev/null instead of a pipe for WriteStdin.
     public var noStdin: Bool = false
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct StartProcessResponse: ProtobufMessage {
     public var process: Process?
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct GetProcessRequest: ProtobufMessage {
     public var processId: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct GetProcessResponse: ProtobufMessage {
     public var process: Process?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -228,6 +244,7 @@ public struct ListProcessesRequest: ProtobufMessage {
     /// All of these must match.
     public var labels: [String: String] = [:]
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -236,18 +253,21 @@ public struct ListProcessesResponse: ProtobufMessage {
     /// Empty at the end.
     public var nextCursor: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct WatchProcessesRequest: ProtobufMessage {
     public var labels: [String: String] = [:]
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct WatchProcessesResponse: ProtobufMessage {
     public var event: Event?
 
+    /// With every field at its default.
     public init() {}
 
     public enum Event: Sendable, Equatable {
@@ -269,6 +289,7 @@ public struct StreamOutputRequest: ProtobufMessage {
     /// Any of these; none is both.
     public var streams: [OutputStream] = []
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -281,6 +302,7 @@ public struct WriteStdinRequest: ProtobufMessage {
     /// that a write whose answer was lost can be repeated.
     public var position: Position?
 
+    /// With every field at its default.
     public init() {}
 
     /// Where the data begins in all of stdin: what was accepted before is skipped, so
@@ -294,6 +316,7 @@ public struct WriteStdinResponse: ProtobufMessage {
     /// Of all of stdin so far.
     public var stdinBytes: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -304,6 +327,7 @@ public struct StreamStdinRequest: ProtobufMessage {
     public var eof: Bool = false
     public var position: Position?
 
+    /// With every field at its default.
     public init() {}
 
     public enum Position: Sendable, Equatable {
@@ -314,6 +338,7 @@ public struct StreamStdinRequest: ProtobufMessage {
 public struct StreamStdinResponse: ProtobufMessage {
     public var stdinBytes: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -322,6 +347,7 @@ public struct AttachRequest: ProtobufMessage {
     /// In the first message.
     public var onDisconnect: DisconnectPolicy = .unspecified
 
+    /// With every field at its default.
     public init() {}
 
     public enum Message: Sendable, Equatable {
@@ -340,10 +366,12 @@ public struct ResizeTerminalRequest: ProtobufMessage {
     public var processId: String = ""
     public var size: TerminalSize?
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct ResizeTerminalResponse: ProtobufMessage {
+    /// With every field at its default.
     public init() {}
 }
 
@@ -353,12 +381,14 @@ public struct SignalRequest: ProtobufMessage {
     public var signal: String = ""
     public var scope: SignalScope = .unspecified
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct SignalResponse: ProtobufMessage {
     public var process: Process?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -366,6 +396,7 @@ public struct StopProcessRequest: ProtobufMessage {
     public var processId: String = ""
     public var grace: Grace?
 
+    /// With every field at its default.
     public init() {}
 
     public enum Grace: Sendable, Equatable {
@@ -377,6 +408,7 @@ public struct StopProcessRequest: ProtobufMessage {
 public struct StopProcessResponse: ProtobufMessage {
     public var process: Process?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -388,26 +420,31 @@ public struct WaitRequest: ProtobufMessage {
     /// 0 is 3 MiB, under the 4 MiB that gRPC clients take by default.
     public var maxOutputBytes: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct WaitResponse: ProtobufMessage {
     public var result: ProcessResult?
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct DeleteProcessRequest: ProtobufMessage {
     public var processId: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
 public struct DeleteProcessResponse: ProtobufMessage {
+    /// With every field at its default.
     public init() {}
 }
 
 public struct GetGatewayRequest: ProtobufMessage {
+    /// With every field at its default.
     public init() {}
 }
 
@@ -423,6 +460,7 @@ public struct GetGatewayResponse: ProtobufMessage {
     public var retainMs: UInt64 = 0
     public var keepAliveMs: UInt64 = 0
 
+    /// With every field at its default.
     public init() {}
 }
 

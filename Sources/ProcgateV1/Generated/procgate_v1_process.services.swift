@@ -3,6 +3,7 @@ public import Protobuf
 
 /// Runs, streams and controls processes on the gateway's host.
 public enum ProcessService {
+    /// As it stands in the paths of its methods.
     public static let fullName = "procgate.v1.ProcessService"
 
     /// Runs a command and streams what it does: `queued` where it had to wait,
@@ -108,6 +109,7 @@ public enum ProcessService {
         service: "procgate.v1.ProcessService", name: "GetGateway",
         path: "/procgate.v1.ProcessService/GetGateway", kind: .unary)
 
+    /// In the order of the proto file.
     public static let allMethods: [(name: String, path: String, kind: StreamingKind)] = [
         ("Exec", "/procgate.v1.ProcessService/Exec", .serverStreaming),
         ("StartProcess", "/procgate.v1.ProcessService/StartProcess", .unary),

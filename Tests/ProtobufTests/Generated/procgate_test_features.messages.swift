@@ -21,6 +21,7 @@ public struct Scalars: ProtobufMessage {
     /// A large number of a field.
     public var far: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -43,6 +44,7 @@ public struct Repeated: ProtobufMessage {
     public var colours: [Colour] = []
     public var inners: [Nested.Inner] = []
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -53,6 +55,7 @@ public struct Unpacked: ProtobufMessage {
     public var bools: [Bool] = []
     public var colours: [Colour] = []
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -70,6 +73,7 @@ public struct Maps: ProtobufMessage {
     public var byBool: [Bool: Nested] = [:]
     public var byString: [String: Maps] = [:]
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -78,6 +82,7 @@ public struct Nested: ProtobufMessage {
     public var innermost: Nested.Inner.Innermost?
     public var kind: Kind = .unspecified
 
+    /// With every field at its default.
     public init() {}
 
     public enum Kind: ProtobufEnum {
@@ -110,11 +115,13 @@ public struct Nested: ProtobufMessage {
         public var innermost: Innermost?
         public var kind: Kind = .unspecified
 
+        /// With every field at its default.
         public init() {}
 
         public struct Innermost: ProtobufMessage {
             public var text: String = ""
 
+            /// With every field at its default.
             public init() {}
         }
     }
@@ -125,6 +132,7 @@ public struct Choice: ProtobufMessage {
     public var event: OneOfEvent?
     public var other: Other?
 
+    /// With every field at its default.
     public init() {}
 
     /// Its type's name is taken by the message above.
@@ -149,6 +157,7 @@ public struct Choice: ProtobufMessage {
     public struct Event: ProtobufMessage {
         public var text: String = ""
 
+        /// With every field at its default.
         public init() {}
     }
 }
@@ -174,6 +183,7 @@ public struct Tree: ProtobufMessage {
     private var indirectBranch: Indirect<Branch>?
     public var label: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -184,6 +194,7 @@ public struct Branch: ProtobufMessage {
     }
     private var indirectTree: Indirect<Tree>?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -191,6 +202,7 @@ public struct Branch: ProtobufMessage {
 public struct Forest: ProtobufMessage {
     public var tree: Tree?
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -216,6 +228,7 @@ public struct Keywords: ProtobufMessage {
     public var alreadyMixed: String = ""
     public var `case`: Case?
 
+    /// With every field at its default.
     public init() {}
 
     public enum Case: Sendable, Equatable {
@@ -228,6 +241,7 @@ public struct Keywords: ProtobufMessage {
 public struct StringMessage: ProtobufMessage {
     public var value: String = ""
 
+    /// With every field at its default.
     public init() {}
 }
 
@@ -236,6 +250,7 @@ public struct AnyMessage: ProtobufMessage {
     public var type: TypeEnum = .unknown
     public var result: OneOfResult?
 
+    /// With every field at its default.
     public init() {}
 
     public enum OneOfResult: Sendable, Equatable {
@@ -276,6 +291,7 @@ public struct AnyMessage: ProtobufMessage {
 }
 
 public struct ErrorMessage: ProtobufMessage {
+    /// With every field at its default.
     public init() {}
 }
 
@@ -283,6 +299,7 @@ public struct ErrorMessage: ProtobufMessage {
 public struct Command: ProtobufMessage {
     public var command: Command?
 
+    /// With every field at its default.
     public init() {}
 
     public enum Command: Sendable, Equatable {
@@ -295,6 +312,7 @@ public struct Command: ProtobufMessage {
 public struct Older: ProtobufMessage {
     public var doubleValue: Double = 0
 
+    /// With every field at its default.
     public init() {}
 }
 

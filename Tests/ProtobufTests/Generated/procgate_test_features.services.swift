@@ -2,6 +2,7 @@
 public import Protobuf
 
 public enum Tests {
+    /// As it stands in the paths of its methods.
     public static let fullName = "procgate.test.Tests"
 
     public static let unary = MethodDescriptor<Scalars, AnyMessage>(
@@ -20,6 +21,7 @@ public enum Tests {
         service: "procgate.test.Tests", name: "Bidirectional",
         path: "/procgate.test.Tests/Bidirectional", kind: .bidirectional)
 
+    /// In the order of the proto file.
     public static let allMethods: [(name: String, path: String, kind: StreamingKind)] = [
         ("Unary", "/procgate.test.Tests/Unary", .unary),
         ("ServerStreaming", "/procgate.test.Tests/ServerStreaming", .serverStreaming),
