@@ -56,6 +56,12 @@ final class Harness {
         notices += supervisor.takeNotices().map(\.notice)
     }
 
+    /// Everything that came so far.
+    func drainNotices() -> [Notice] {
+        defer { notices = [] }
+        return notices
+    }
+
     func turn(for duration: Duration) throws {
         let deadline = Instant.now() + duration
         while Instant.now() < deadline { try turn(timeout: .milliseconds(5)) }
