@@ -42,6 +42,7 @@ struct Procgate: AsyncParsableCommand {
 
     /// Prints what there is to say of the error, and ends the program with its status.
     private static func leave(for error: any Error) -> Never {
+        if let code = error as? ExitCode { Glibc.exit(code.rawValue) }
         if let failure = error as? Failure {
             standardError("procgate: \(failure.message)")
             Glibc.exit(failure.status.rawValue)
@@ -56,14 +57,30 @@ struct Procgate: AsyncParsableCommand {
 }
 
 /// As `procgate --help` shows them.
-private let commandGroups: [CommandGroup] = [
-    CommandGroup(name: "The gateway:", subcommands: [Serve.self, Supervise.self])
+private let commandGroups = [
+    CommandGroup(name: "Run commands:", subcommands: [Exec.self, Start.self]),
+    CommandGroup(
+        name: "Follow them:",
+        subcommands: [List.self, Show.self, Logs.self, Wait.self, Attach.self]),
+    CommandGroup(
+        name: "Control them:",
+        subcommands: [Stdin.self, SignalCommand.self, Stop.self, Remove.self]),
+    CommandGroup(name: "The gateway:", subcommands: [Serve.self, Supervise.self, Info.self]),
 ]
 
 func standardError(_ line: String) {
+    writeLine(line, to: STDERR_FILENO)
+}
+
+/// A whole line, at once: whoever waits for it reads it at once.
+func standardOutput(_ line: String) {
+    writeLine(line, to: STDOUT_FILENO)
+}
+
+private func writeLine(_ line: String, to descriptor: Int32) {
     var line = line
     line.append("\n")
     line.withUTF8 { bytes in
-        _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count)
+        _ = write(descriptor, bytes.baseAddress, bytes.count)
     }
 }

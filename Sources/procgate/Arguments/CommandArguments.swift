@@ -1,7 +1,7 @@
 // What `exec` and `start` are told of a command.
 
-import ArgumentParser
-import ProcgateClient
+public import ArgumentParser
+public import ProcgateClient
 
 struct CommandArguments: ParsableArguments {
     @Option(

@@ -10,9 +10,10 @@ enum SignalSource {
     /// From now on these signals do nothing but come out of the sequence. Called once.
     static func take(_ numbers: [Int32]) throws(Failure) -> AsyncStream<Int32> {
         var ends: [Int32] = [-1, -1]
-        guard pipe2(&ends, O_CLOEXEC) == 0 else {
+        guard pipe(&ends) == 0 else {
             throw Failure("no pipe: \(String(cString: strerror(errno)))")
         }
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         _ = fcntl(ends[1], F_SETFL, O_NONBLOCK)
         signalPipe = ends[1]
         // More than a hand can send before they are taken; what exceeds it is a repeat.

@@ -17,18 +17,19 @@ struct DescriptorInput: AsyncSequence, Sendable {
 
         mutating func next() async throws -> [UInt8]? {
             let descriptor = descriptor
-            let outcome = await Blocking.run { () -> Result<[UInt8], Failure> in
+            let outcome = await Blocking.run { () -> Result<[UInt8], procgate.Failure> in
                 var count = 0
                 var code: Int32 = 0
                 let bytes = [UInt8](unsafeUninitializedCapacity: DescriptorInput.pieceBytes) {
                     buffer, filled in
-                    repeat { count = read(descriptor, buffer.baseAddress, buffer.count) }
-                    while count < 0 && errno == EINTR
+                    repeat {
+                        count = read(descriptor, buffer.baseAddress, buffer.count)
+                    } while count < 0 && errno == EINTR
                     code = errno
-                    filled = max(0, count)
+                    filled = Swift.max(0, count)
                 }
                 guard count >= 0 else {
-                    return .failure(Failure("cannot read: \(String(cString: strerror(code)))"))
+                    return .failure(procgate.Failure("cannot read: \(String(cString: strerror(code)))"))
                 }
                 return .success(bytes)
             }

@@ -49,7 +49,8 @@ struct ProcessOptions: ParsableArguments {
 
     /// The state directory, or the default one.
     func resolvedStateDirectory() throws(Failure) -> String {
-        try stateDirectory.map(absolute) ?? RuntimeDirectory.path() + "/state"
+        if let stateDirectory { return absolute(stateDirectory) }
+        return try RuntimeDirectory.path() + "/state"
     }
 
     func configuration() throws(Failure) -> SupervisorConfiguration {

@@ -107,11 +107,11 @@ struct Serve: AsyncParsableCommand {
         } catch {
             throw Failure(Self.explanation(of: error))
         }
-        for address in gateway.addresses { printLine("listening on \(address)") }
-        if let address = gateway.metricsAddress { printLine("metrics on \(address)") }
+        for address in gateway.addresses { standardOutput("listening on \(address)") }
+        if let address = gateway.metricsAddress { standardOutput("metrics on \(address)") }
         if printExamples, let address = gateway.addresses.first {
             for line in CallExamples.lines(address: "\(address)", needsToken: !noToken) {
-                printLine(line)
+                standardOutput(line)
             }
         }
         await serve(gateway, signals, logger)
@@ -209,10 +209,4 @@ struct Serve: AsyncParsableCommand {
         default: "cannot start: \(error)"
         }
     }
-}
-
-/// A whole line, at once: whoever waits for it reads it at once.
-private func printLine(_ text: String) {
-    print(text)
-    fflush(stdout)
 }

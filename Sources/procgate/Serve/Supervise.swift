@@ -20,8 +20,7 @@ struct Supervise: ParsableCommand {
         try RuntimeDirectory.make(configuration.stateDirectory)
         do {
             let status = try runSupervisor(configuration) {
-                print("supervising in \(configuration.stateDirectory)")
-                fflush(stdout)
+                standardOutput("supervising in \(configuration.stateDirectory)")
                 // Whoever started it has read that line; nothing else is ever printed.
                 let null = open("/dev/null", O_WRONLY | O_CLOEXEC)
                 if null >= 0 {

@@ -1,0 +1,26 @@
+// procgate rm: forget processes that have ended.
+
+import ArgumentParser
+import ProcgateClient
+
+struct Remove: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rm",
+        abstract: "Forget ended processes, and free their output.")
+
+    @OptionGroup var gateway: GatewayOptions
+
+    @Argument(help: ArgumentHelp("The processes.", valueName: "id"))
+    var ids: [String]
+
+    func run() async throws {
+        SignalSource.ignoreBrokenPipes()
+        try await gateway.withSandbox { sandbox in
+            try await EachProcess(ids, json: gateway.json).run { id in
+                let process = try await sandbox.getProcess(id)
+                try await process.delete()
+                return process.summary
+            }
+        }
+    }
+}

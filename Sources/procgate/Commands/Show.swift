@@ -1,0 +1,25 @@
+// procgate show: everything known of one process.
+
+import ArgumentParser
+import ProcgateClient
+
+struct Show: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show everything known of a process.")
+
+    @OptionGroup var gateway: GatewayOptions
+
+    @Argument(help: "The process.")
+    var id: String
+
+    func run() async throws {
+        SignalSource.ignoreBrokenPipes()
+        let process = try await gateway.withSandbox { sandbox in
+            try await sandbox.getProcess(id).summary
+        }
+        let lines =
+            gateway.json
+            ? [JSON(process).indented] : ProcessText.page(process, style: .output)
+        await Output.line(lines.joined(separator: "\n"))
+    }
+}

@@ -1,0 +1,31 @@
+// procgate signal: send a signal to a process.
+
+import ArgumentParser
+import ProcgateClient
+
+struct SignalCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "signal",
+        abstract: "Send a signal to a process.")
+
+    @OptionGroup var gateway: GatewayOptions
+
+    @Argument(help: "The process.")
+    var id: String
+
+    @Argument(help: "TERM, SIGTERM or 15.")
+    var name: String
+
+    @Option(help: "Who gets it: the process group, the command alone, or every descendant.")
+    var scope = SignalScope.group
+
+    func run() async throws {
+        SignalSource.ignoreBrokenPipes()
+        let process = try await gateway.withSandbox { sandbox in
+            let process = try await sandbox.getProcess(id)
+            try await process.signal(name, scope: scope)
+            return process.summary
+        }
+        if gateway.json { await Output.line(JSON(process).indented) }
+    }
+}

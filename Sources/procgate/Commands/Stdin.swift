@@ -1,0 +1,45 @@
+// procgate stdin: write to a process that runs.
+
+import ArgumentParser
+import Glibc
+import ProcgateClient
+
+struct Stdin: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Write to the stdin of a process, and close it.",
+        discussion: """
+            Writes the file, or standard input, as fast as the process reads it.
+            """)
+
+    @OptionGroup var gateway: GatewayOptions
+
+    @Argument(help: "The process.")
+    var id: String
+
+    @Argument(help: "What to write. (default: standard input)")
+    var file: String?
+
+    @Flag(name: .customLong("no-eof"), help: "Leave its stdin open.")
+    var noEOF = false
+
+    func run() async throws {
+        SignalSource.ignoreBrokenPipes()
+        let input = try openInput()
+        try await gateway.withSandbox { sandbox in
+            let process = try await sandbox.getProcess(id)
+            let written = try await process.writeStdin(input, eof: !noEOF)
+            if gateway.json {
+                await Output.line(JSON.object([("stdinBytes", JSON(written))]).text)
+            }
+        }
+    }
+
+    private func openInput() throws(Failure) -> DescriptorInput {
+        guard let file, file != "-" else { return .standard }
+        let descriptor = open(file, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw Failure("cannot read \(file): \(String(cString: strerror(errno)))")
+        }
+        return DescriptorInput(descriptor: descriptor)
+    }
+}

@@ -1,0 +1,36 @@
+// procgate stop: end processes with their trees.
+
+import ArgumentParser
+import ProcgateClient
+
+struct Stop: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Stop processes: TERM, then KILL, until the whole tree is gone.",
+        discussion: """
+            Prints the id of each that is gone, all at once being stopped. One that had ended \
+            before is no failure.
+            """)
+
+    @OptionGroup var gateway: GatewayOptions
+
+    @Argument(help: ArgumentHelp("The processes.", valueName: "id"))
+    var ids: [String]
+
+    @Option(
+        help: ArgumentHelp(
+            "Between TERM and KILL; 0s kills at once. (default: the process's own)",
+            valueName: "duration"))
+    var grace: DurationArgument?
+
+    func run() async throws {
+        SignalSource.ignoreBrokenPipes()
+        try await gateway.withSandbox { sandbox in
+            let grace = grace?.duration
+            try await Spinner.during("stopping") {
+                try await EachProcess(ids, json: gateway.json).run { id in
+                    try await sandbox.getProcess(id).stop(grace: grace)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+// procgate wait: until a process has ended.
+
+import ArgumentParser
+import ProcgateClient
+
+struct Wait: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Wait for the end of a process, and exit as it did.",
+        discussion: """
+            With --json the result is printed, with the output that is retained.
+            """)
+
+    @OptionGroup var gateway: GatewayOptions
+
+    @Argument(help: "The process.")
+    var id: String
+
+    @Option(
+        help: ArgumentHelp(
+            "Give up after that; the process goes on. (default: never)", valueName: "duration"))
+    var timeout: DurationArgument?
+
+    func run() async throws {
+        SignalSource.ignoreBrokenPipes()
+        let code = try await gateway.withSandbox { sandbox in
+            let process = try await sandbox.getProcess(id)
+            let result = try await Spinner.during("waiting for \(id)") {
+                // Nobody sees the output but in JSON: the least that can be asked for.
+                try await process.wait(
+                    timeout: timeout?.duration, maxOutputBytes: gateway.json ? nil : 1)
+            }
+            if gateway.json { await Output.line(JSON(result).indented) }
+            return try Outcome.exitCode(result.process)
+        }
+        throw code
+    }
+}
