@@ -44,14 +44,9 @@ public final class AttachSession: AsyncSequence, Sendable {
     ) async throws(SandboxError) -> AttachSession {
         let input = AttachInput(calls: calls, offset: 0)
         let reader = EventReader(.attachStart(request, policy), calls: calls, attach: input)
-        switch try await reader.next() {
-        case .queued(let summary), .started(let summary):
-            input.joined(summary.id)
-            let process = SandboxProcess(summary, calls: calls)
-            return AttachSession(process: process, reader: reader, input: input)
-        case .output, nil:
-            throw .notUnderstood("output of a process that it did not name")
-        }
+        let process = SandboxProcess(try await reader.identify(), calls: calls)
+        input.joined(process.id)
+        return AttachSession(process: process, reader: reader, input: input)
     }
 
     static func join(

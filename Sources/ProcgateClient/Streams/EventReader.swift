@@ -46,6 +46,7 @@ final class EventReader: @unchecked Sendable {
     /// An attempt may have reached the gateway: what starts a process must not be sent blindly.
     private var isInDoubt = false
     private(set) var hasEnded = false
+    private var putBack: Event?
 
     init(_ source: Source, calls: GatewayCalls, attach input: AttachInput? = nil) {
         self.source = source
@@ -76,6 +77,7 @@ final class EventReader: @unchecked Sendable {
                 .failedPrecondition, "two tasks read the same stream at once", processID: processID)
         }
         defer { isInUse.store(false, ordering: .releasing) }
+        if let event = putBack.take() { return event }
         while !hasEnded {
             do {
                 if let event = try await attempt() { return event }
@@ -84,6 +86,21 @@ final class EventReader: @unchecked Sendable {
             }
         }
         return nil
+    }
+
+    /// Reads on to the process that the call is about. A process that could not be run has
+    /// nothing but its exit, which the first ``next()`` then gives.
+    nonisolated(nonsending) func identify() async throws(SandboxError) -> ProcessSummary {
+        let event = try await next()
+        switch event {
+        case .queued(let summary), .started(let summary): return summary
+        case .output(.exit(let result)):
+            putBack = event
+            return result.process
+        case .output, nil:
+            stop()
+            throw .notUnderstood("output of a process that it did not name,")
+        }
     }
 
     /// Makes the call now, not with the first ``next()``.

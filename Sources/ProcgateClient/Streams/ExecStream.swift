@@ -55,14 +55,8 @@ public struct ExecStream: AsyncSequence, Sendable {
         _ source: EventReader.Source, calls: GatewayCalls
     ) async throws(SandboxError) -> ExecStream {
         let reader = EventReader(source, calls: calls)
-        switch try await reader.next() {
-        case .queued(let summary), .started(let summary):
-            return ExecStream(
-                process: SandboxProcess(summary, calls: calls), reader: reader, feed: nil)
-        case .output, nil:
-            reader.stop()
-            throw .notUnderstood("output of a process that it did not name")
-        }
+        let process = SandboxProcess(try await reader.identify(), calls: calls)
+        return ExecStream(process: process, reader: reader, feed: nil)
     }
 }
 

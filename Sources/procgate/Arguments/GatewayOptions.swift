@@ -122,7 +122,7 @@ extension Failure {
         switch error.reason {
         case .gatewayUnavailable:
             self.init(
-                "no gateway answers at \(address) (\(error.message)): start one with procgate "
+                "no gateway answers at \(address)\(Self.detail(error)): start one with procgate "
                     + "serve, or name another with --address",
                 status: .unreachable)
         case .supervisorUnavailable:
@@ -140,5 +140,13 @@ extension Failure {
             self.init("\(error.message): procgate ps shows those that are known")
         default: self.init(error.message)
         }
+    }
+
+    /// That nobody listens is said already; what else kept from connecting is worth its words.
+    private static func detail(_ error: SandboxError) -> String {
+        let isPlain = ["Connection refused", "No such file or directory"].contains {
+            error.message.contains($0)
+        }
+        return isPlain ? "" : " (\(error.message))"
     }
 }
