@@ -44,6 +44,8 @@ public final class HTTP2Handler: ChannelInboundHandler {
     /// When the socket was last read from.
     public private(set) var lastRead = NIODeadline.now()
 
+    /// Pieces written before other connections of the loop have their turn.
+    private static let piecesAtOnce = 4
     /// How long a connection may stay half-closed after a termination.
     private static let lingerTime = TimeAmount.seconds(1)
 
@@ -198,7 +200,14 @@ public final class HTTP2Handler: ChannelInboundHandler {
         isFlushing = true
         defer { isFlushing = false }
         let limit = session.configuration.outputPieceBytes
+        var written = 0
         while !isClosing, context.channel.isWritable {
+            if written == Self.piecesAtOnce {
+                flushScheduled = true
+                context.eventLoop.assumeIsolatedUnsafeUnchecked().execute(flushTask)
+                break
+            }
+            written += 1
             var piece = takeOutput(limit)
             var more = false
             do throws(HTTP2Error) {
@@ -249,6 +258,8 @@ public final class HTTP2Handler: ChannelInboundHandler {
         if failure == nil { failure = error }
         session.terminate(code)
         flush()
+        // Should the peer not read what is left to be said.
+        if !isClosing, let context { closeAfterLinger(context) }
     }
 
     /// Closes the socket without another word.

@@ -13,9 +13,11 @@ import Testing
         try pair.exchange()
         #expect(
             pair.server.told == [
-                .headers(1, [
-                    ":method=POST", ":scheme=http", ":path=/a", ":authority=localhost",
-                ]),
+                .headers(
+                    1,
+                    [
+                        ":method=POST", ":scheme=http", ":path=/a", ":authority=localhost",
+                    ]),
                 .data(1, Array("question".utf8)), .end(1),
             ])
         let served = try #require(pair.server.streams[1])
@@ -39,11 +41,13 @@ import Testing
         try server.receive(GoldenFrames.plainRequest)
         #expect(
             server.told.suffix(3) == [
-                .headers(1, [
-                    ":method=POST", ":scheme=http", ":path=/test.Post/Echo",
-                    ":authority=localhost", "content-type=application/grpc", "te=trailers",
-                    "x-note=a value that Huffman coding makes shorter",
-                ]),
+                .headers(
+                    1,
+                    [
+                        ":method=POST", ":scheme=http", ":path=/test.Post/Echo",
+                        ":authority=localhost", "content-type=application/grpc", "te=trailers",
+                        "x-note=a value that Huffman coding makes shorter",
+                    ]),
                 .data(1, [0, 0, 0, 0, 5] + Array("hello".utf8)), .end(1),
             ])
         let timeout = server.streams[1]?.volatileValue?.withBytes { $0.map(Array.init) } ?? nil

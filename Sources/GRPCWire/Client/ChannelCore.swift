@@ -86,7 +86,8 @@ final class ChannelCore: @unchecked Sendable {
                 waiting.removeFirst()
             }
         case .backingOff:
-            failImpatient(.transport(.unavailable, "no connection to \(target)", notProcessed: true))
+            failImpatient(
+                .transport(.unavailable, "no connection to \(target)", notProcessed: true))
         case .connecting, .closed: break
         }
     }

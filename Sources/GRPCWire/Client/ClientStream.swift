@@ -49,6 +49,7 @@ final class ClientStream: @unchecked Sendable {
     private var isEnded = false
     private var endStatus: GRPCStatus?
     private var hasAnswer = false
+    private var messagesTaken = 0
     private var acceptsCompressed = false
     /// What was sent, while the call may have to be begun anew; nil: too much, or answered.
     private var replay: [ByteBuffer]? = []
@@ -385,6 +386,10 @@ final class ClientStream: @unchecked Sendable {
         do throws(GRPCStatus) {
             while room > 0 || wantsWhole {
                 guard case .message(let message) = try reader.next() else { break }
+                messagesTaken += 1
+                guard messagesTaken == 1 || !wantsWhole else {
+                    throw GRPCStatus(.internal, "the server answered with more than one message")
+                }
                 let bytes = try plain(message)
                 batch.append(bytes)
                 room -= max(bytes.readableBytes, 64)
@@ -396,7 +401,8 @@ final class ClientStream: @unchecked Sendable {
         stream?.consume(reader.credit(isWaiting: !isHeld))
         var last: GRPCStatus?
         if failure == nil, let endStatus, !isHeld {
-            last = reader.isEmpty || endStatus.code != .ok
+            last =
+                reader.isEmpty || endStatus.code != .ok
                 ? endStatus : GRPCStatus(.internal, "the answer ends within a message")
         }
         deliver(batch, isHeld: isHeld)

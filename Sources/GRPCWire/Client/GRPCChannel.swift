@@ -96,10 +96,8 @@ public final class GRPCChannel: Sendable {
         guard let bytes = try await stream.receive() else {
             throw GRPCStatus(.internal, "the server answered OK without a message")
         }
-        guard try await stream.receive() == nil else {
-            stream.cancel()
-            throw GRPCStatus(.internal, "the server answered with more than one message")
-        }
+        // The stream itself refuses a second one: this waits for the status.
+        _ = try await stream.receive()
         let message: Response = try ServerCall.decode(bytes)
         return UnaryResponse(
             message: message, initialMetadata: try await stream.initialMetadata(),

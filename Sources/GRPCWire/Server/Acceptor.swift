@@ -27,7 +27,8 @@ struct Acceptor: Sendable {
             .childChannelOption(.maxMessagesPerRead, value: 4)
             // A piece of output must have left for the kernel before the next is made.
             .childChannelOption(
-                .writeBufferWaterMark, value: ChannelOptions.Types.WriteBufferWaterMark(low: 1, high: 1)
+                .writeBufferWaterMark,
+                value: ChannelOptions.Types.WriteBufferWaterMark(low: 1, high: 1)
             )
             .childChannelOption(
                 .recvAllocator,
