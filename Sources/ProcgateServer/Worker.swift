@@ -82,11 +82,27 @@ final class Worker: @unchecked Sendable {
 
     /// Sends a command and waits for its reply; the call's cancellation gives it up.
     func command(_ kind: Command.Kind) async throws(GRPCStatus) -> Reply.Kind {
+        try await reply { link, completion in link.send(kind, completion: completion) }
+    }
+
+    /// Follows a process's log. What comes back is to be read, and closed.
+    func follow(_ processID: String) async throws(GRPCStatus) -> Following {
+        let follow = Follow.with { $0.processId = processID }
+        return try await reply { link, completion in
+            link.follow(.follow(follow), completion: completion)
+        }
+    }
+
+    private func reply<Value: Sendable>(
+        to send: (
+            SupervisorLink, @escaping (Result<Value, SupervisorError>) -> Void
+        ) -> UInt64
+    ) async throws(GRPCStatus) -> Value {
         let link = try liveLink()
         let number = CallNumber()
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                number.value = link.send(kind) { continuation.resume(returning: $0) }
+                number.value = send(link) { continuation.resume(returning: $0) }
             }
         } onCancel: {
             eventLoop.execute { link.abandonWaiting(number.value) }

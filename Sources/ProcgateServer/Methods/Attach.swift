@@ -31,10 +31,10 @@ extension Worker {
         start.held = true
         start.follow = true
         start.policy = policy == .keep ? .keep : .kill
-        let owned = try await startOwned(start, by: call)
-        guard let id = owned.started.process?.id else { throw Self.unexpectedReply }
+        let owned = try await startOwned(start, from: 1, by: call)
+        guard let id = owned.reader?.log.process.id else { throw Self.unexpectedReply }
         try await withInput(of: call, to: id) { () throws(GRPCStatus) in
-            try await self.stream(owned, to: call, from: 1)
+            try await self.stream(owned, to: call)
         }
     }
 

@@ -16,21 +16,15 @@ extension Worker {
         start.follow = true
         start.policy = request.onDisconnect == .keep ? .keep : .kill
 
-        let owned = try await startOwned(start, by: call)
-        try await stream(
-            owned, to: call, from: request.afterSeq == .max ? .max : request.afterSeq + 1)
+        let first = request.afterSeq == .max ? .max : request.afterSeq + 1
+        let owned = try await startOwned(start, from: first, by: call)
+        try await stream(owned, to: call)
     }
 
     /// Streams an owned process to its end, and ends the ownership as the call ended.
-    func stream(
-        _ owned: OwnedProcess, to call: ServerCall, from seq: UInt64
-    ) async throws(GRPCStatus) {
-        guard let log = owned.log else { throw Self.unexpectedReply }
-        let reader = LogReader(log, from: seq, releases: true)
-        defer {
-            reader.close()
-            owned.end(of: call)
-        }
+    func stream(_ owned: OwnedProcess, to call: ServerCall) async throws(GRPCStatus) {
+        defer { owned.end(of: call) }
+        guard let reader = owned.reader else { throw Self.unexpectedReply }
         var options = OutputSource.Options()
         options.announcesStart = true
         try await stream(reader, options, to: call)

@@ -28,31 +28,28 @@ extension Worker {
         return start
     }
 
-    /// Sends a start that the call will own. The process's end may depend on the call:
-    /// the result is to be ended, whatever happens.
+    /// Sends a start that the call will own, and reads the log from the record `seq`. The
+    /// process's end may depend on the call: the result is to be ended, whatever happens.
     func startOwned(
-        _ start: Start, by call: ServerCall
+        _ start: Start, from seq: UInt64, by call: ServerCall
     ) async throws(GRPCStatus) -> OwnedProcess {
         let link = try liveLink()
         let owned = OwnedProcess(link: link)
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                owned.call = link.send(.start(start)) { continuation.resume(returning: $0) }
+                owned.call = link.follow(.start(start)) { continuation.resume(returning: $0) }
             }
         } onCancel: {
             eventLoop.execute { owned.end(of: call) }
         }
         do throws(SupervisorError) {
-            guard case .started(let started) = try result.get() else {
-                throw SupervisorError.protocolViolation("a start without its process")
-            }
-            owned.started = started
-            owned.log = try link.follow(started)
+            let following = try result.get()
+            owned.reader = LogReader(following.log, from: seq, releases: true)
+            return owned
         } catch {
             owned.end(of: call)
             throw .supervisor(error)
         }
-        return owned
     }
 }
 
@@ -62,8 +59,7 @@ extension Worker {
 final class OwnedProcess: @unchecked Sendable {
     let link: SupervisorLink
     var call: UInt64 = 0
-    var started = Started()
-    var log: FollowedLog?
+    var reader: LogReader?
     private var hasEnded = false
 
     init(link: SupervisorLink) {
@@ -84,6 +80,7 @@ final class OwnedProcess: @unchecked Sendable {
     private func end(_ reason: AbandonReason) {
         guard !hasEnded else { return }
         hasEnded = true
+        reader?.close()
         link.abandon(call, reason)
     }
 }

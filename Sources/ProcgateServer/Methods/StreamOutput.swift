@@ -20,19 +20,10 @@ extension Worker {
     func reader(
         for request: StreamOutputRequest
     ) async throws(GRPCStatus) -> (LogReader, OutputSource.Options) {
-        let link = try liveLink()
-        let follow = Follow.with { $0.processId = request.processId }
-        guard case .started(let started) = try await command(.follow(follow)) else {
-            throw Self.unexpectedReply
-        }
-        let log: FollowedLog
-        do throws(SupervisorError) {
-            log = try link.follow(started)
-        } catch {
-            throw .supervisor(error)
-        }
+        let following = try await follow(request.processId)
+        let started = following.started
         // Reading makes room for a process that is held back where its spec says so.
-        let reader = LogReader(log, from: request.fromSeq, releases: true)
+        let reader = LogReader(following.log, from: request.fromSeq, releases: true)
         let first = max(1, request.fromSeq)
         let retained = started.log?.firstSeq ?? 1
         var options = OutputSource.Options()

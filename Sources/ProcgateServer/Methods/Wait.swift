@@ -67,19 +67,11 @@ extension Worker {
         result.process = process
         result.lastSeq = process.lastSeq
         guard process.stdoutBytes > 0 || process.stderrBytes > 0 else { return result }
-        let link = try liveLink()
-        let follow = Follow.with { $0.processId = process.id }
-        guard case .started(let started) = try await command(.follow(follow)) else {
-            throw Self.unexpectedReply
-        }
-        do throws(SupervisorError) {
-            let reader = LogReader(
-                try link.follow(started), from: started.log?.firstSeq ?? 1, releases: false)
-            defer { reader.close() }
-            reader.collect(newest: limit, into: &result)
-        } catch {
-            throw .supervisor(error)
-        }
+        let following = try await follow(process.id)
+        let reader = LogReader(
+            following.log, from: following.started.log?.firstSeq ?? 1, releases: false)
+        reader.collect(newest: limit, into: &result)
+        reader.close()
         let collected = UInt64(result.stdoutData.count + result.stderrData.count)
         // Both counters are the supervisor's own: they cannot run over together.
         result.outputTruncated = collected < process.stdoutBytes &+ process.stderrBytes

@@ -7,7 +7,9 @@ import ProcgateInternal
 public import ProcgateV1
 
 /// What the supervisor tells of one process, shared by its readers.
-public final class FollowedLog {
+///
+/// `@unchecked Sendable`, because it is confined to its link's event loop.
+public final class FollowedLog: @unchecked Sendable {
     /// How far the process has come, as far as this link knows.
     public enum Stage {
         case queued

@@ -134,10 +134,29 @@ public final class SupervisorLink: @unchecked Sendable {
 
     // MARK: Logs
 
-    /// The log that a `Started` reply carries, shared by all its readers on this loop.
-    /// One `unfollow` belongs to each.
-    public func follow(_ started: Started) throws(SupervisorError) -> FollowedLog {
-        eventLoop.assertInEventLoop()
+    /// Sends a Start or Follow, whose reply carries a log: that is known before the next
+    /// event is looked at, so that none is missed. What comes to `completion` is to be
+    /// read by a `LogReader`, and closed. Returns the number to abandon the command by.
+    @discardableResult
+    public func follow(
+        _ kind: Command.Kind,
+        completion: @escaping (Result<Following, SupervisorError>) -> Void
+    ) -> UInt64 {
+        send(kind) { [self] result in
+            completion(
+                result.flatMap { kind in
+                    guard case .started(let started) = kind else {
+                        return .failure(.protocolViolation("a reply without its process"))
+                    }
+                    return Result { () throws(SupervisorError) in
+                        Following(started: started, log: try log(of: started))
+                    }
+                })
+        }
+    }
+
+    /// The log that a reply carries, shared by all its readers on this loop.
+    private func log(of started: Started) throws(SupervisorError) -> FollowedLog {
         guard let state = started.log, let process = started.process else {
             throw .protocolViolation("a followed process without its log")
         }
@@ -249,6 +268,12 @@ public final class SupervisorLink: @unchecked Sendable {
         outgoing = ByteBuffer()
         channel.writeAndFlush(bytes, promise: nil)
     }
+}
+
+/// A process and its log, followed from the moment that the supervisor spoke of.
+public struct Following: Sendable {
+    public let started: Started
+    public let log: FollowedLog
 }
 
 /// Cuts what comes from the socket into events.

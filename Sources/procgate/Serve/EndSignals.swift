@@ -14,15 +14,16 @@ final class EndSignals: Sendable {
     private let events: AsyncStream<Signal>
     private let continuation: AsyncStream<Signal>.Continuation
 
-    /// Blocks the signals in this thread and in all that it will start.
-    static func block() -> EndSignals {
+    /// Blocks the signals in this thread and in all that it will start. To be called
+    /// before there is another one.
+    static func block() {
         signal(SIGPIPE, SIG_IGN)
         var set = Self.set
         pthread_sigmask(SIG_BLOCK, &set, nil)
-        return EndSignals()
     }
 
-    private init() {
+    /// Takes the signals that were blocked.
+    init() {
         // Four are more than anybody means: a reload, an end, an end at once.
         (events, continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(4))
         let continuation = continuation

@@ -97,8 +97,7 @@ struct Serve: AsyncParsableCommand {
     }
 
     func run() async throws {
-        // Before any thread is there: all of them inherit it.
-        let signals = EndSignals.block()
+        let signals = EndSignals()
         let logger = LineLog.logger("procgate", level: logLevel.level, format: logFormat)
         let configuration = try gatewayConfiguration()
         let gateway: Gateway
@@ -159,7 +158,7 @@ struct Serve: AsyncParsableCommand {
             maxMessageBytes: Int(maxMessageBytes.bytes),
             keepAlive: .milliseconds(Int64(keepAlive.milliseconds)))
         let launcher = SupervisorLauncher(
-            stateDirectory: state, executable: "/proc/self/exe",
+            stateDirectory: state, executable: ownExecutable(),
             arguments: processes.superviseArguments(stateDirectory: state),
             version: procgateVersion)
         var configuration = GatewayConfiguration(policy: policy, supervisor: launcher)
@@ -208,5 +207,17 @@ struct Serve: AsyncParsableCommand {
             "cannot listen: \(String(cString: strerror(error.errnoCode)))"
         default: "cannot start: \(error)"
         }
+    }
+}
+
+/// This program's file; where that was replaced meanwhile, what runs here.
+private func ownExecutable() -> String {
+    let link = "/proc/self/exe"
+    return withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(PATH_MAX)) { buffer in
+        guard let base = buffer.baseAddress else { return link }
+        let count = readlink(link, base, buffer.count)
+        guard count > 0, count < buffer.count else { return link }
+        buffer[count] = 0
+        return access(base, X_OK) == 0 ? String(cString: base) : link
     }
 }
