@@ -18,6 +18,11 @@ def pinned(core, *command):
     return ["taskset", "-c", core, *map(str, command)]
 
 
+def _stat(pid):
+    """The fields of /proc/PID/stat from the state on, which is the third."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+
+
 def cpu_s(pid):
     """The CPU time of a living process, all threads, exact to the nanosecond."""
     return time.clock_gettime((~pid << 3) | 2)
@@ -25,7 +30,7 @@ def cpu_s(pid):
 
 def reaped_cpu_s(pid):
     """The CPU time of the children that a process has waited for, in steps of 10 ms."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    fields = _stat(pid)
     return (int(fields[13]) + int(fields[14])) / TICKS_PER_S
 
 
@@ -35,16 +40,19 @@ def resident_kib(pid):
 
 
 def processes_running(binary, argument):
-    """The pids of those that run `binary` and name `argument` on their command line."""
-    found = []
+    """The pids of those that run `binary` and name `argument` on their command line, and of their
+    children that run it too."""
+    named, parents = set(), {}
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and os.path.realpath(entry / "exe") == str(binary):
+                pid = int(entry.name)
+                parents[pid] = int(_stat(pid)[1])
                 if argument.encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
+                    named.add(pid)
         except OSError:
             pass  # it ended meanwhile
-    return found
+    return sorted(named | {pid for pid, parent in parents.items() if parent in named})
 
 
 def _busy_s():

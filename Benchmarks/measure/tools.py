@@ -74,7 +74,8 @@ class Tools:
         options, rest = [], []
         for argument in arguments:
             (options if str(argument).startswith("--") else rest).append(str(argument))
-        return pinned(LOAD_CORE, self.load, mode, *target.load_options, *options, "--", *rest)
+        return pinned(
+            LOAD_CORE, self.load, mode, *target.load_options, "--timeout=60", *options, "--", *rest)
 
     def run_floor(self, *arguments, stdin=None):
         """One floor on the server's core: (its JSON report, the window it was taken in)."""
