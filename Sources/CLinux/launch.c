@@ -169,9 +169,11 @@ static int child_main(void *argument) {
         fail(launch, CLINUX_STEP_PARENT);
     }
     umask(022);
-    if (chdir(launch->cwd) != 0 &&
-        (launch->fallback_cwd == NULL || chdir(launch->fallback_cwd) != 0))
-        fail(launch, CLINUX_STEP_DIRECTORY);
+    if (chdir(launch->cwd) != 0) {
+        if (launch->fallback_cwd == NULL || chdir(launch->fallback_cwd) != 0)
+            fail(launch, CLINUX_STEP_DIRECTORY);
+        launch->fell_back = true;
+    }
 
     reset_signals(child);
     uint64_t none = 0;

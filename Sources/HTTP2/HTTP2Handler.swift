@@ -51,11 +51,11 @@ public final class HTTP2Handler: ChannelInboundHandler {
 
     private let delegate: any HTTP2ConnectionDelegate
     private let outputBuffer: OutputBuffer
-    private var context: ChannelHandlerContext?
-    private var isReading = false
-    private var isFlushing = false
-    private var flushScheduled = false
-    private var isClosing = false
+    @exclusivity(unchecked) private var context: ChannelHandlerContext?
+    @exclusivity(unchecked) private var isReading = false
+    @exclusivity(unchecked) private var isFlushing = false
+    @exclusivity(unchecked) private var flushScheduled = false
+    @exclusivity(unchecked) private var isClosing = false
     private var isStarted = false
     private var failure: (any Error)?
     private var flushTask: () -> Void = {}
@@ -86,8 +86,10 @@ public final class HTTP2Handler: ChannelInboundHandler {
     private func start() {
         guard !isStarted else { return }
         isStarted = true
-        flushTask = { [weak self] in self?.flush() }
-        session.outputWanted = { [unowned self] in scheduleFlush() }
+        // Both hold the handler until the connection is lost: a weak reference would make each
+        // of its retains slow.
+        flushTask = { self.flush() }
+        session.outputWanted = { self.scheduleFlush() }
         delegate.connectionStarted(self)
         flush()
     }
@@ -149,6 +151,7 @@ public final class HTTP2Handler: ChannelInboundHandler {
         guard self.context != nil else { return }
         isClosing = true
         session.close()
+        flushTask = {}
         dispatch(ByteBuffer())
         self.context = nil
         delegate.connectionClosed(failure)

@@ -33,32 +33,36 @@ public enum HTTP2Event {
     case flood(HTTP2Flood)
 }
 
-/// One end of an HTTP/2 connection.
+/// One end of an HTTP/2 connection. Confined to one thread at a time.
+///
+/// Its fields, and those of its streams, are touched dozens of times for each call and by one
+/// method at a time, so that they forgo the runtime's checks of exclusive access (an eighth of
+/// a call's cost).
 public final class HTTP2Session {
     public enum Role: Sendable { case server, client }
 
     public let role: Role
     public let configuration: HTTP2Configuration
     /// Called when there may be something to send, outside of ``receive(_:now:)`` too.
-    public var outputWanted: (() -> Void)?
+    @exclusivity(unchecked) public var outputWanted: (() -> Void)?
     /// The streams open now.
-    public private(set) var openStreams = 0
+    @exclusivity(unchecked) public private(set) var openStreams = 0
 
-    var raw: OpaquePointer?
-    var collector: HeaderCollector
-    var guardian: FloodGuard
-    var now: UInt64 = 0
-    var input = UnsafeRawBufferPointer(start: nil, count: 0)
-    var output = ByteBuffer()
-    var outputLimit = 0
-    var isPaused = false
-    var violation: HTTP2ErrorCode?
+    @exclusivity(unchecked) var raw: OpaquePointer?
+    @exclusivity(unchecked) var collector: HeaderCollector
+    @exclusivity(unchecked) var guardian: FloodGuard
+    @exclusivity(unchecked) var now: UInt64 = 0
+    @exclusivity(unchecked) var input = UnsafeRawBufferPointer(start: nil, count: 0)
+    @exclusivity(unchecked) var output = ByteBuffer()
+    @exclusivity(unchecked) var outputLimit = 0
+    @exclusivity(unchecked) var isPaused = false
+    @exclusivity(unchecked) var violation: HTTP2ErrorCode?
     var highestPeerID: Int32 = 0
     var skippedIDs: [ClosedRange<Int32>] = []
-    private var events: [HTTP2Event] = []
-    private var spareEvents: [HTTP2Event] = []
-    private var firstStream: Unmanaged<HTTP2Stream>?
-    private var spareBuffers: [ByteBuffer] = []
+    @exclusivity(unchecked) private var events: [HTTP2Event] = []
+    @exclusivity(unchecked) private var spareEvents: [HTTP2Event] = []
+    @exclusivity(unchecked) private var firstStream: Unmanaged<HTTP2Stream>?
+    @exclusivity(unchecked) private var spareBuffers: [ByteBuffer] = []
 
     /// - Parameter now: the time in nanoseconds, of any clock that does not go back.
     public init(role: Role, configuration: HTTP2Configuration, now: UInt64 = 0) {

@@ -6,38 +6,38 @@ public import NIOCore
 /// One stream of an ``HTTP2Session``. The session keeps it until the stream is closed.
 public final class HTTP2Stream {
     /// The stream's number; 0 until a request has been given to the codec.
-    public internal(set) var id: Int32
+    @exclusivity(unchecked) public internal(set) var id: Int32
     /// The request's fields (server) or the response's (client), once they are complete.
-    public internal(set) var headers: HeaderBlock?
+    @exclusivity(unchecked) public internal(set) var headers: HeaderBlock?
     /// The fields after the body, where there were any.
-    public internal(set) var trailers: HeaderBlock?
+    @exclusivity(unchecked) public internal(set) var trailers: HeaderBlock?
     /// The volatile field's value, where the header block had it.
-    public internal(set) var volatileValue: ShortValue?
+    @exclusivity(unchecked) public internal(set) var volatileValue: ShortValue?
     /// The header block was larger than the limit; its fields were not kept.
-    public internal(set) var headersOverLimit = false
+    @exclusivity(unchecked) public internal(set) var headersOverLimit = false
     /// The peer has sent its last frame on this stream.
-    public internal(set) var remoteEnded = false
+    @exclusivity(unchecked) public internal(set) var remoteEnded = false
     /// The stream is over, or its connection is gone. Nothing can be sent any more.
-    public internal(set) var isClosed = false
+    @exclusivity(unchecked) public internal(set) var isClosed = false
     /// What the layer above keeps for this stream. Freed by it, at the latest on `closed`.
-    public var context: AnyObject?
+    @exclusivity(unchecked) public var context: AnyObject?
     /// Set to be told (by an event) when the queue has less than ``lowWaterBytes``.
-    public var wantsDrained = false
+    @exclusivity(unchecked) public var wantsDrained = false
     /// Below that many queued bytes a stream that wants it is told so.
     public static let lowWaterBytes = 16 * 1024
 
-    unowned(unsafe) var session: HTTP2Session?
-    var next: Unmanaged<HTTP2Stream>?
-    var previous: Unmanaged<HTTP2Stream>?
-    var unconsumedBytes = 0
-    var queue = ByteQueue()
-    var source: (any BodySource)?
-    var sourceAnnounced = false
-    var sourceIsLast = false
-    var isEnded = false
-    var isDeferred = false
-    var hasStarted = false
-    var endTrailers: HeaderList?
+    @exclusivity(unchecked) unowned(unsafe) var session: HTTP2Session?
+    @exclusivity(unchecked) var next: Unmanaged<HTTP2Stream>?
+    @exclusivity(unchecked) var previous: Unmanaged<HTTP2Stream>?
+    @exclusivity(unchecked) var unconsumedBytes = 0
+    @exclusivity(unchecked) var queue = ByteQueue()
+    @exclusivity(unchecked) var source: (any BodySource)?
+    @exclusivity(unchecked) var sourceAnnounced = false
+    @exclusivity(unchecked) var sourceIsLast = false
+    @exclusivity(unchecked) var isEnded = false
+    @exclusivity(unchecked) var isDeferred = false
+    @exclusivity(unchecked) var hasStarted = false
+    @exclusivity(unchecked) var endTrailers: HeaderList?
 
     init(id: Int32, session: HTTP2Session) {
         self.id = id
@@ -45,7 +45,7 @@ public final class HTTP2Stream {
     }
 
     /// Bytes of DATA sent so far.
-    public private(set) var sentBytes = 0
+    @exclusivity(unchecked) public private(set) var sentBytes = 0
 
     /// Bytes queued by ``enqueue(_:)`` that have not been sent.
     public var queuedBytes: Int { queue.count }

@@ -30,8 +30,6 @@ struct Procgate: AsyncParsableCommand {
             let arguments = EnvironmentOptions.added(
                 to: Array(CommandLine.arguments.dropFirst()))
             var command = try parseAsRoot(arguments)
-            // On the first thread, before any other is there: all of them inherit it.
-            if command is Serve { EndSignals.block() }
             if var asynchronous = command as? any AsyncParsableCommand {
                 try await asynchronous.run()
             } else {

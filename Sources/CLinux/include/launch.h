@@ -80,6 +80,8 @@ struct clinux_launch {
     /// Of clinux_launch_step, and its errno.
     int step;
     int error;
+    /// It went to `fallback_cwd`.
+    bool fell_back;
 };
 
 struct clinux_launcher {

@@ -82,7 +82,7 @@ final class ClientStream: @unchecked Sendable {
     }
 
     /// Queues a message with its prefix; waits first while too much is queued.
-    func send(_ message: ByteBuffer) async throws(GRPCStatus) {
+    nonisolated(nonsending) func send(_ message: ByteBuffer) async throws(GRPCStatus) {
         while true {
             let mustWait = try shared.withLock { shared throws(GRPCStatus) in
                 if let status = shared.status { throw Self.sendFailure(status) }
@@ -120,7 +120,7 @@ final class ClientStream: @unchecked Sendable {
         if schedule { core.eventLoop.execute { self.flushOutgoing() } }
     }
 
-    private func waitToSend() async {
+    nonisolated(nonsending) private func waitToSend() async {
         await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 let resume = shared.withLock { shared in
@@ -141,7 +141,7 @@ final class ClientStream: @unchecked Sendable {
     }
 
     /// The next message; nil: the call ended with status OK.
-    func receive() async throws(GRPCStatus) -> ByteBuffer? {
+    nonisolated(nonsending) func receive() async throws(GRPCStatus) -> ByteBuffer? {
         while true {
             var resumeLoop = false
             let taken = shared.withLock { shared -> ByteBuffer? in
@@ -164,7 +164,7 @@ final class ClientStream: @unchecked Sendable {
     }
 
     /// The answer's metadata, once it is there.
-    func initialMetadata() async throws(GRPCStatus) -> Metadata {
+    nonisolated(nonsending) func initialMetadata() async throws(GRPCStatus) -> Metadata {
         while true {
             let (head, status) = shared.withLock { ($0.head, $0.status) }
             if let head { return head }
@@ -179,7 +179,7 @@ final class ClientStream: @unchecked Sendable {
     /// The status, where the call has ended.
     var status: GRPCStatus? { shared.withLock { $0.status } }
 
-    private func wait(while condition: (borrowing Shared) -> Bool) async {
+    nonisolated(nonsending) private func wait(while condition: (borrowing Shared) -> Bool) async {
         await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 let resume = shared.withLock { shared in

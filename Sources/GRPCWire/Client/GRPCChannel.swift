@@ -38,7 +38,7 @@ public final class GRPCChannel: Sendable {
     // MARK: Calls
 
     /// One message each way.
-    public func unary<Request, Response>(
+    nonisolated(nonsending) public func unary<Request, Response>(
         _ method: MethodDescriptor<Request, Response>, _ request: Request,
         options: CallOptions = CallOptions()
     ) async throws(GRPCStatus) -> Response {
@@ -46,7 +46,7 @@ public final class GRPCChannel: Sendable {
     }
 
     /// One message each way, with the metadata that came with it.
-    public func unaryWithMetadata<Request, Response>(
+    nonisolated(nonsending) public func unaryWithMetadata<Request, Response>(
         _ method: MethodDescriptor<Request, Response>, _ request: Request,
         options: CallOptions = CallOptions()
     ) async throws(GRPCStatus) -> UnaryResponse<Response> {
@@ -90,7 +90,7 @@ public final class GRPCChannel: Sendable {
         return ClientCall(CallLease(stream, self))
     }
 
-    static func single<Response: ProtobufMessage>(
+    nonisolated(nonsending) static func single<Response: ProtobufMessage>(
         _ stream: ClientStream
     ) async throws(GRPCStatus) -> UnaryResponse<Response> {
         guard let bytes = try await stream.receive() else {
@@ -172,7 +172,7 @@ public struct ResponseStream<Message: ProtobufMessage>: AsyncSequence, Sendable 
         let lease: CallLease
 
         /// The next message; nil: the call ended with status OK. Throws any other status.
-        public mutating func next() async throws(GRPCStatus) -> Message? {
+        nonisolated(nonsending) public mutating func next() async throws(GRPCStatus) -> Message? {
             try await Self.next(lease)
         }
 
@@ -183,7 +183,7 @@ public struct ResponseStream<Message: ProtobufMessage>: AsyncSequence, Sendable 
             return try await Self.next(lease)
         }
 
-        private static func next(_ lease: CallLease) async throws(GRPCStatus) -> Message? {
+        nonisolated(nonsending) private static func next(_ lease: CallLease) async throws(GRPCStatus) -> Message? {
             guard let bytes = try await lease.stream.receive() else { return nil }
             do throws(GRPCStatus) {
                 return try ServerCall.decode(bytes)
@@ -223,7 +223,7 @@ public struct ClientCall<Request: ProtobufMessage, Response: ProtobufMessage>: S
 
     /// Sends one message; waits first while ``GRPCChannelOptions/queuedBytes`` are queued.
     /// Throws the call's status where the server has ended it.
-    public func send(_ message: Request) async throws(GRPCStatus) {
+    nonisolated(nonsending) public func send(_ message: Request) async throws(GRPCStatus) {
         let stream = responses.lease.stream
         try await stream.send(MessageFrame.make(message, stream.options.compression))
     }
@@ -234,7 +234,7 @@ public struct ClientCall<Request: ProtobufMessage, Response: ProtobufMessage>: S
     }
 
     /// Half-closes, and waits for the only message of a client-streaming call's answer.
-    public func response() async throws(GRPCStatus) -> Response {
+    nonisolated(nonsending) public func response() async throws(GRPCStatus) -> Response {
         halfClose()
         let answer: UnaryResponse<Response> = try await GRPCChannel.single(responses.lease.stream)
         return answer.message

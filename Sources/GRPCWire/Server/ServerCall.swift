@@ -13,38 +13,38 @@ public final class ServerCall: @unchecked Sendable {
     /// When the call must be over.
     public let deadline: NIODeadline?
     /// Sent after the last message, with whatever status.
-    public var trailers = Metadata()
+    @exclusivity(unchecked) public var trailers = Metadata()
     /// Whom the interceptor found the caller to be.
-    public var principal: String?
+    @exclusivity(unchecked) public var principal: String?
     /// Left for the log by the handler: see ``CallSummary/note``.
-    public var note: String?
+    @exclusivity(unchecked) public var note: String?
     /// Set before the handler's task is cancelled.
-    public private(set) var cancellation: CancellationCause?
+    @exclusivity(unchecked) public private(set) var cancellation: CancellationCause?
     /// How messages are compressed from now on; by default as the caller asked with
     /// `procgate-compress`. To be changed before the first message; a caller that does not
     /// accept gzip gets none.
-    public var compression: CompressionAlgorithm
+    @exclusivity(unchecked) public var compression: CompressionAlgorithm
 
     let stream: HTTP2Stream
     let head: RequestHead
     let method: ServerMethod?
     let startedAt: NIODeadline
-    var deadlineIndex = -1
+    @exclusivity(unchecked) var deadlineIndex = -1
     private let connection: ServerConnection
-    private var task: Task<Void, Never>?
-    private var reader: MessageReader
-    private var isHeadSent = false
-    private var isFinished = false
-    private var isRunning = false
-    private var requestEnded = false
-    private var announcedCompression = CompressionAlgorithm.identity
-    private var failure: GRPCStatus?
-    private var cancellationHandlers: [(CancellationCause) -> Void] = []
-    private var receiver: UnsafeContinuation<Void, Never>?
-    private var sender: UnsafeContinuation<Void, Never>?
-    private var streamer: UnsafeContinuation<Void, Never>?
-    private var messagesIn = 0
-    private var messagesOut = 0
+    @exclusivity(unchecked) private var task: Task<Void, Never>?
+    @exclusivity(unchecked) private var reader: MessageReader
+    @exclusivity(unchecked) private var isHeadSent = false
+    @exclusivity(unchecked) private var isFinished = false
+    @exclusivity(unchecked) private var isRunning = false
+    @exclusivity(unchecked) private var requestEnded = false
+    @exclusivity(unchecked) private var announcedCompression = CompressionAlgorithm.identity
+    @exclusivity(unchecked) private var failure: GRPCStatus?
+    @exclusivity(unchecked) private var cancellationHandlers: [(CancellationCause) -> Void] = []
+    @exclusivity(unchecked) private var receiver: UnsafeContinuation<Void, Never>?
+    @exclusivity(unchecked) private var sender: UnsafeContinuation<Void, Never>?
+    @exclusivity(unchecked) private var streamer: UnsafeContinuation<Void, Never>?
+    @exclusivity(unchecked) private var messagesIn = 0
+    @exclusivity(unchecked) private var messagesOut = 0
 
     init(
         stream: HTTP2Stream, head: RequestHead, method: ServerMethod?,

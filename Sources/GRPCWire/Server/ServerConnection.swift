@@ -32,7 +32,7 @@ final class LoopServices: @unchecked Sendable {
         guard ticker == nil else { return }
         let interval = Self.tickInterval(configuration.limits)
         ticker = eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) {
-            [weak self] _ in self?.tick()
+            _ in self.tick()
         }
     }
 
@@ -79,14 +79,15 @@ final class ServerConnection: HTTP2ConnectionDelegate {
 
     let services: LoopServices
     let peer: PeerIdentity
-    private var handler: HTTP2Handler?
-    private var started: [ServerCall] = []
-    private var touched: [ServerCall] = []
+    @exclusivity(unchecked) private var handler: HTTP2Handler?
+    @exclusivity(unchecked) private var started: [ServerCall] = []
+    @exclusivity(unchecked) private var spareStarted: [ServerCall] = []
+    @exclusivity(unchecked) private var touched: [ServerCall] = []
     private let openedAt = NIODeadline.now()
-    private var lastCallAt = NIODeadline.now()
+    @exclusivity(unchecked) private var lastCallAt = NIODeadline.now()
     private var pingSentAt: NIODeadline?
     private var settingsSeen = false
-    private var openCalls = 0
+    @exclusivity(unchecked) private var openCalls = 0
     private var isDraining = false
     private var finalGoAwayAt: NIODeadline?
     private var closeReason: String?
@@ -188,9 +189,13 @@ final class ServerConnection: HTTP2ConnectionDelegate {
 
     func batchEnded() {
         if !started.isEmpty {
-            let calls = started
-            started.removeAll(keepingCapacity: true)
+            // A handler that runs here must not see the array that is being walked.
+            var calls = spareStarted
+            spareStarted = []
+            swap(&calls, &started)
             for call in calls { call.start() }
+            calls.removeAll(keepingCapacity: true)
+            spareStarted = calls
         }
         if !touched.isEmpty {
             for call in touched { call.compact() }

@@ -4,7 +4,7 @@ struct StdinWindow {
     enum Placement: Equatable {
         /// Write what follows the first `skip` bytes.
         case write(skip: Int)
-        /// All of it was accepted before, its end-of-file too.
+        /// All of it was done before.
         case repeated
         case gap
         case closed
@@ -15,11 +15,11 @@ struct StdinWindow {
     /// Closed by the writer, not because the reader went.
     private var endedByWriter = false
 
-    func place(offset: UInt64?, count: Int) -> Placement {
+    func place(offset: UInt64?, count: Int, eof: Bool) -> Placement {
         if let offset, offset > accepted { return .gap }
         let skip = offset.map { accepted - $0 } ?? 0
         if isClosed {
-            let isRepeat = offset != nil && skip >= UInt64(count) && endedByWriter
+            let isRepeat = offset != nil && skip >= UInt64(count) && (endedByWriter || !eof)
             return isRepeat ? .repeated : .closed
         }
         return .write(skip: Int(min(skip, UInt64(count))))

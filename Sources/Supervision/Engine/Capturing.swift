@@ -69,9 +69,11 @@ extension Supervisor {
         case .later:
             process.log.abandonReservation()
         case .end, .failed:
-            // A terminal whose last user has gone gives EIO.
             process.log.abandonReservation()
-            closeOutput(process, pipe)
+            // A terminal that nobody has open gives EIO, and may be opened again. It is not
+            // closed under a command that lives: that would hang up on one which has only
+            // closed its descriptors before it exits, as cat does.
+            if !pipe.isTerminal || process.commandEndedAt != nil { closeOutput(process, pipe) }
         }
     }
 

@@ -19,7 +19,12 @@ extension Supervisor {
     private func accept(
         _ write: StdinWrite, to process: SupervisedProcess, by call: CallID
     ) throws(Refusal) {
-        guard process.phase != .ended, process.commandEndedAt == nil else { throw .notRunning }
+        guard process.phase != .ended, process.commandEndedAt == nil else {
+            let placement = process.stdin.window.place(
+                offset: write.offset, count: write.data.count, eof: write.eof)
+            guard placement == .repeated else { throw .notRunning }
+            return reply(call, .stdin(bytes: process.stdin.window.accepted))
+        }
         if process.isTerminal, write.eof, write.refusesTerminalEOF {
             throw Refusal(
                 .stdinClosed, "a terminal has no end to close: send its end-of-file character")
@@ -38,7 +43,9 @@ extension Supervisor {
             if let done = write.done {
                 start = done
             } else {
-                switch process.stdin.window.place(offset: write.offset, count: write.data.count) {
+                switch process.stdin.window.place(
+                    offset: write.offset, count: write.data.count, eof: write.eof)
+                {
                 case .write(let skip): start = skip
                 case .repeated:
                     answerFirst(process, nil)

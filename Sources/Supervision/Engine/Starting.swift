@@ -253,7 +253,8 @@ extension Supervisor {
             } else {
                 launchFailed(process, step: step, code: code)
             }
-        case .running(let pid, let pidfd):
+        case .running(let pid, let pidfd, let fellBack):
+            if fellBack { process.record.cwd = process.plan?.fallbackDirectory ?? "/" }
             process.pidfd = consume pidfd
             runs(process, pid: pid)
         }

@@ -10,8 +10,9 @@ import LinuxIO
 
 /// What became of one launch.
 enum LaunchResult: ~Copyable {
-    /// The command is being executed; its pid and its pidfd.
-    case running(pid: pid_t, pidfd: FileDescriptor)
+    /// The command is being executed; its pid and its pidfd, and whether in the directory
+    /// to fall back to.
+    case running(pid: pid_t, pidfd: FileDescriptor, fellBack: Bool)
     /// It ended before it was the command: the step that failed, and its errno.
     case failed(step: clinux_launch_step, code: Int32)
 }
@@ -120,7 +121,7 @@ final class Launcher {
             clinux_reap(descriptor.raw, true, &exit)
             return .failed(step: step, code: launch.error)
         }
-        return .running(pid: launch.pid, pidfd: descriptor)
+        return .running(pid: launch.pid, pidfd: descriptor, fellBack: launch.fell_back)
     }
 
     private func base(of number: UInt32) -> UnsafeMutableRawPointer {

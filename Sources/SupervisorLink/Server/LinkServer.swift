@@ -43,6 +43,7 @@ final class LinkServer {
     private let listener: LinuxIO.FileDescriptor
     private let scratch: UnsafeMutableRawBufferPointer
     private var links: [UInt64: LinkConnection] = [:]
+    var linkCount: Int { links.count }
     private var nextNumber: UInt64 = 1
     /// Has output since the last flush.
     private var unflushed: Set<UInt64> = []

@@ -97,7 +97,8 @@ struct Serve: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let signals = EndSignals()
+        signal(SIGPIPE, SIG_IGN)
+        let signals = try SignalSource.take([SIGTERM, SIGINT, SIGHUP])
         let logger = LineLog.logger("procgate", level: logLevel.level, format: logFormat)
         let configuration = try gatewayConfiguration()
         let gateway: Gateway
@@ -117,33 +118,46 @@ struct Serve: AsyncParsableCommand {
         throw ExitCode.success
     }
 
+    private enum Event {
+        case reload
+        case end
+        case drained
+    }
+
     /// Until the gateway has ended: by the first SIGTERM or SIGINT in order, by the
     /// second at once.
-    private func serve(_ gateway: Gateway, _ signals: EndSignals, _ logger: Logger) async {
-        await withTaskGroup(of: Void.self) { group in
-            var isEnding = false
-            for await signal in signals.stream() {
-                switch signal {
-                case .reload:
-                    do {
-                        try gateway.reloadCertificates()
-                        logger.notice("certificates read anew")
-                    } catch {
-                        logger.error("the certificates stay", metadata: ["error": "\(error)"])
-                    }
-                case .end where isEnding:
-                    logger.notice("ending now")
-                    await gateway.stopNow()
-                    group.cancelAll()
-                    return
-                case .end:
-                    isEnding = true
-                    logger.notice("draining")
-                    group.addTask {
-                        await gateway.drain()
-                        signals.finish()
-                    }
+    private func serve(
+        _ gateway: Gateway, _ signals: AsyncStream<Int32>, _ logger: Logger
+    ) async {
+        // More than anybody means: a reload, an end, an end at once.
+        let (events, feed) = AsyncStream.makeStream(
+            of: Event.self, bufferingPolicy: .bufferingOldest(8))
+        let forwarding = Task {
+            for await number in signals { feed.yield(number == SIGHUP ? .reload : .end) }
+        }
+        defer { forwarding.cancel() }
+        var isEnding = false
+        for await event in events {
+            switch event {
+            case .reload:
+                do {
+                    try gateway.reloadCertificates()
+                    logger.notice("certificates read anew")
+                } catch {
+                    logger.error("the certificates stay", metadata: ["error": "\(error)"])
                 }
+            case .end where isEnding:
+                logger.notice("ending now")
+                return await gateway.stopNow()
+            case .end:
+                isEnding = true
+                logger.notice("draining")
+                Task {
+                    await gateway.drain()
+                    feed.yield(.drained)
+                }
+            case .drained:
+                return
             }
         }
     }
