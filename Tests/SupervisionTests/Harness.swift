@@ -38,6 +38,7 @@ final class Harness {
     ) throws -> Found {
         let deadline = Instant.now() + .milliseconds(Int(seconds * 1000))
         while true {
+            notices += supervisor.takeNotices().map(\.notice)
             for (index, notice) in notices.enumerated() {
                 guard let found = take(notice) else { continue }
                 notices.remove(at: index)

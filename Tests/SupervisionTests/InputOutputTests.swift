@@ -115,7 +115,7 @@ extension WithProcesses {
         @Test func aWriteWaitsForTheReaderAndCanBeRepeated() throws {
             let harness = try Harness()
             let started = try harness.start(
-                shell("sleep 0.3; head -c 150000 | wc -c; cat")) { $0.stdin = .pipe }
+                shell("sleep 0.3; head -c 150000 | wc -c; cat; sleep 0.5")) { $0.stdin = .pipe }
             let id = started.process.id
             let first = harness.newCall()
             harness.supervisor.write(.of(count: 200_000), to: id, by: first)
@@ -237,7 +237,8 @@ extension WithProcesses {
             attached.refusesTerminalEOF = false
             _ = try harness.write(attached, to: id)
             let process = try harness.end(of: id)
-            #expect(process.outcome == .exitCode(0))
+            let text = String(decoding: try harness.bytes(of: id), as: UTF8.self)
+            #expect(process.outcome == .exitCode(0), "\(process) \(text)")
             #expect(process.stdinClosed)
             try harness.shutDown()
         }
