@@ -278,16 +278,19 @@ class Gateway:
         assert not left, f"left behind: {left}"
 
     def leftovers(self):
-        """Processes that became ours because nobody ended or reaped them."""
+        """Living processes that became ours because nobody ended them. A zombie is for us to reap,
+        as it would be for init."""
         known = {gateway.process.pid for gateway in running if gateway.process}
         for gateway in running:
             gateway.find_supervisor()
             known |= gateway.supervisors
-        return [
-            (pid, (stat(pid) or "?")[0], Path(f"/proc/{pid}/comm").read_text().strip())
-            for pid in children(os.getpid())
-            if pid not in known and Path(f"/proc/{pid}/comm").exists()
-        ]
+        found = []
+        for pid in set(children(os.getpid())) - known:
+            if alive(pid):
+                found.append((pid, arguments(pid)[:4]))
+            else:
+                reap(pid)
+        return found
 
     def close_channels(self):
         for channel in self.channels:
@@ -302,8 +305,9 @@ class Gateway:
         while pid := self.find_supervisor():
             kill(pid)
             eventually(lambda pid=pid: not alive(pid), what="the end of a killed supervisor")
-        for pid, _, _ in self.leftovers():
+        for pid, _ in self.leftovers():
             kill(pid)
+            eventually(lambda pid=pid: not alive(pid), what="the end of a leftover")
             reap(pid)
         running.discard(self)
         for pid in self.supervisors:

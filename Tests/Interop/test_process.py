@@ -67,8 +67,8 @@ def test_usage_counts_peak_memory(stub):
 
 
 def test_usage_counts_what_the_command_waited_for(stub):
-    program = "x = b'x' * (100 << 20); [i * i for i in range(1000000)]"
-    process = run(stub, f"{sys.executable} -I -c '{program}'; true").process
+    program = "x = bytearray(100 << 20); x[::4096] = b'x' * 25600; sum(range(3000000))"
+    process = run(stub, f'{sys.executable} -I -c "{program}"; true').process
     assert process.usage.peak_memory_bytes >= 100 * MiB
     assert process.usage.cpu_time_ms >= 20
 
