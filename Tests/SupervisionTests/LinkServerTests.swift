@@ -219,6 +219,7 @@ final class TestGateway {
         var frame = LinkFrame.encoded(command)[...]
         while !frame.isEmpty {
             let sent = frame.withUnsafeBytes { clinux_send(raw, $0.baseAddress, $0.count, -1) }
+            if sent < 0, errno != EAGAIN { break }
             if sent > 0 { frame = frame.dropFirst(sent) } else { try? server.turn(times: 1) }
         }
         return command.call

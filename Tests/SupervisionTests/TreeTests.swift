@@ -104,9 +104,9 @@ extension WithProcesses {
             let harness = try Harness { $0.usesCgroups = usesCgroups }
             let child = "trap 'echo %; exit' USR1; echo up; while :; do sleep 0.01; done"
             let command =
-                "sh -c \"\(child.replacing("%", "member"))\" & "
+                "trap 'echo leader' USR1; sh -c \"\(child.replacing("%", "member"))\" & "
                 + "setsid sh -c \"\(child.replacing("%", "other"))\" & "
-                + "trap 'echo leader' USR1; wait; wait; wait; sleep 60"
+                + "wait; wait; wait; sleep 60"
             for (scope, expected) in [
                 (SignalScope.leader, ["leader"]), (.unspecified, ["leader", "member"]),
                 (.tree, ["leader", "member", "other"]),
@@ -116,7 +116,9 @@ extension WithProcesses {
                 _ = try harness.process {
                     harness.supervisor.signal(started.process.id, "USR1", scope, by: $0)
                 }
-                try harness.turn(for: .milliseconds(200))
+                let count = expected.reduce(6) { $0 + UInt64($1.utf8.count) + 1 }
+                try harness.waitForOutput(of: started.process.id, count: count)
+                try harness.turn(for: .milliseconds(50))
                 let words = String(
                     decoding: try harness.bytes(of: started.process.id), as: UTF8.self
                 ).split(separator: "\n").map(String.init)
