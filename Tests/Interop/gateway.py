@@ -126,8 +126,7 @@ class Gateway:
         given = set(self.options) | set(environment or {})
         self.environment.update(environment or {})
         self.defaults = []
-        if not given & {"--listen", "PROCGATE_LISTEN"}:
-            self.defaults += ["--listen", "127.0.0.1:0"]
+        self.listen = [] if given & {"--listen", "PROCGATE_LISTEN"} else ["--listen", "127.0.0.1:0"]
         if not given & {"--state-directory", "PROCGATE_STATE_DIRECTORY"}:
             self.defaults += ["--state-directory", str(self.state)]
         if not given & {"--token-file", "--no-token", "PROCGATE_TOKEN_FILE"} and token is None:
@@ -150,7 +149,7 @@ class Gateway:
         self.log_path = self.home / f"log-{time.monotonic_ns()}"
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [BINARY, "serve", *self.options, *self.defaults, *map(str, more)],
+                [BINARY, "serve", *self.options, *self.listen, *self.defaults, *map(str, more)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -181,11 +180,9 @@ class Gateway:
 
     def restart(self, *more):
         """Another gateway on the same address and state directory."""
-        return (
-            self.start("--listen", self.address, *more)
-            if not any(option == "--listen" for option in self.options)
-            else self.start(*more)
-        )
+        if self.listen:
+            self.listen = ["--listen", self.address]
+        return self.start(*more)
 
     def log(self):
         return self.log_path.read_text(errors="replace")

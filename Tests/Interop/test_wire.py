@@ -101,9 +101,15 @@ def test_another_content_type_is_415(wire):
 
 
 def test_a_get_is_405(wire):
-    for method in ("GET", "PUT", "DELETE", "HEAD", "OPTIONS"):
+    for method in ("GET", "PUT", "DELETE", "OPTIONS"):
         id = wire.open(INFO, end=True, _method=method)
         assert wire.response(id).http == 405, method
+
+
+def test_the_answer_to_a_head_has_no_body(wire):
+    response = wire.response(wire.open(INFO, end=True, _method="HEAD"))
+    assert response.http == 405
+    assert response.data == b""
 
 
 def test_an_unknown_path_is_404_or_unimplemented(wire):
