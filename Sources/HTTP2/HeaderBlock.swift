@@ -10,7 +10,7 @@ public final class HeaderBlock {
     let bytes: [UInt8]
 
     /// What the layer above made of these fields, so that it does so once.
-    public var annotation: AnyObject?
+    @exclusivity(unchecked) public var annotation: AnyObject?
 
     init(bytes: [UInt8]) {
         self.bytes = bytes

@@ -17,7 +17,7 @@ struct CallLog: Sendable {
             "peer": "\(call.peer.address)",
         ]
         if let caller = call.principal, !caller.isEmpty { metadata["caller"] = "\(caller)" }
-        if let process = call.note { metadata["process"] = "\(process)" }
+        if let process = call.note { metadata["process"] = "\(process.prefix(64))" }
         if !call.message.isEmpty { metadata["message"] = "\(call.message.prefix(500))" }
         logger.log(level: level, "call", metadata: metadata)
     }

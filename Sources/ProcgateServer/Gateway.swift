@@ -84,11 +84,15 @@ public final class Gateway: Sendable {
     ) async throws -> Gateway {
         try configuration.check()
         let group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
+        let workers = try await connectWorkers(configuration, group, logger)
         do {
-            let workers = try await connectWorkers(configuration, group, logger)
-            return try await Gateway(configuration, group, workers, logger)
+            return try await Gateway(configuration, group, workers.all, logger)
         } catch {
-            try? await group.shutdownGracefully()
+            // A supervisor that was started for nothing goes, one that was there stays.
+            if workers.launchedSupervisor {
+                try? await workers.all.first?.shutDownSupervisor(graceful: false)
+            }
+            for worker in workers.all { await worker.close() }
             throw error
         }
     }
@@ -122,7 +126,7 @@ public final class Gateway: Sendable {
             guard let worker = byLoop[ObjectIdentifier(loop)] else {
                 preconditionFailure("an event loop without its worker")
             }
-            return worker.router(authentication, health)
+            return worker.router(authentication, health, metrics)
         }
         for case .unix(let path) in server.addresses { SocketMode.restrict(path) }
         if let address = configuration.metricsListen, let metrics {
@@ -175,21 +179,23 @@ public final class Gateway: Sendable {
     private static func connectWorkers(
         _ configuration: GatewayConfiguration, _ group: MultiThreadedEventLoopGroup,
         _ logger: Logger
-    ) async throws -> [Worker] {
+    ) async throws -> (all: [Worker], launchedSupervisor: Bool) {
         let keeper = SupervisorKeeper(launcher: configuration.supervisor, logger: logger)
         var workers: [Worker] = []
+        var launched = false
         for loop in group.makeIterator() {
             let worker = Worker(
                 eventLoop: loop, policy: configuration.policy, logger: logger, keeper: keeper)
             do throws(SupervisorError) {
                 let socket = try configuration.supervisor.connect()
+                launched = launched || socket.isFirst
                 try await connect(worker, socket)
             } catch {
                 throw GatewayError("no supervisor: \(error)")
             }
             workers.append(worker)
         }
-        return workers
+        return (workers, launched)
     }
 
     private static func connect(

@@ -42,7 +42,7 @@ public struct GatewayPolicy: Sendable {
 
 extension RunAsPolicy {
     /// The policy of the command line: everybody for root, unless some are named; else
-    /// only the gateway's own user and the default one, and those that are named.
+    /// only those that are named, and who runs what names nobody.
     public init(allowing users: [String], defaultUser: String) {
         let own = geteuid()
         if users.contains("*") || (users.isEmpty && own == 0) {
@@ -50,7 +50,8 @@ extension RunAsPolicy {
             return
         }
         var allowed: Set<String> = []
-        for user in users + [defaultUser, UserNames.name(of: own)] where !user.isEmpty {
+        let named = defaultUser.isEmpty ? UserNames.name(of: own) : defaultUser
+        for user in users + [named] {
             allowed.insert(user)
             if let number = UserNames.number(of: user) { allowed.insert(String(number)) }
             if let number = UInt32(user) { allowed.insert(UserNames.name(of: number)) }

@@ -8,7 +8,9 @@ import Protobuf
 
 extension Worker {
     /// The methods of one event loop. All but health need a known caller.
-    func router(_ authentication: Authentication, _ health: HealthService) -> ServiceRouter {
+    func router(
+        _ authentication: Authentication, _ health: HealthService, _ metrics: GatewayMetrics?
+    ) -> ServiceRouter {
         var methods = health.methods
         for method in Self.processMethods {
             let answer = method.answer(self)
@@ -28,7 +30,8 @@ extension Worker {
                     try await reflection.answer(call)
                 })
         }
-        return ServiceRouter(methods)
+        guard let metrics else { return ServiceRouter(methods) }
+        return ServiceRouter(methods.map { $0.counted(by: metrics) })
     }
 
     private func caller(
@@ -41,6 +44,18 @@ extension Worker {
         } catch {
             guard failures.fails(call.peer.host) else { throw error }
             throw GRPCStatus(.resourceExhausted, "too many failed authentications; try later")
+        }
+    }
+}
+
+extension ServerMethod {
+    /// The same method, whose calls count as open streams while they run.
+    fileprivate func counted(by metrics: GatewayMetrics) -> ServerMethod {
+        let handler = handler
+        return ServerMethod(path: path, kind: kind) { call in
+            metrics.streamOpened()
+            defer { metrics.streamClosed() }
+            try await handler(call)
         }
     }
 }

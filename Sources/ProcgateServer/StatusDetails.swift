@@ -11,10 +11,15 @@ extension GRPCStatus {
     /// What every ErrorInfo of this service names as its domain.
     public static let domain = "procgate"
 
+    /// In characters. It is sent twice, within the 8 KiB of header fields that the
+    /// strictest of gRPC's implementations take.
+    private static let longestMessage = 512
+
     /// An error of the contract.
     public static func refusal(
-        _ reason: ErrorReason, _ message: String, metadata: [String: String] = [:]
+        _ reason: ErrorReason, _ text: String, metadata: [String: String] = [:]
     ) -> GRPCStatus {
+        let message = String(text.prefix(longestMessage))
         let info = ErrorInfo.with {
             $0.reason = reason.rawValue
             $0.domain = domain

@@ -13,7 +13,7 @@ public struct Refusal: Error, Equatable, Sendable {
     }
 
     static func notFound(_ id: String) -> Refusal {
-        Refusal(.processNotFound, "there is no process '\(id)'")
+        Refusal(.processNotFound, "there is no process '\(id.prefix(64))'")
     }
 
     static let notRunning = Refusal(.processNotRunning, "the process is not running")

@@ -34,4 +34,6 @@ public struct SupervisorConfiguration: Sendable {
 
     /// What a process whose output is held may print before a reader has taken it.
     static let holdWindowBytes = 4 << 20
+    /// What two pipes of the largest size hold.
+    static let mostPipedBytes = 2 << 20
 }

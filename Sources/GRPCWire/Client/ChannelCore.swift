@@ -226,7 +226,7 @@ final class ChannelCore: @unchecked Sendable {
         fields.append("te", "trailers")
         fields.append("content-type", "application/grpc")
         fields.append("user-agent", options.userAgent)
-        fields.append("grpc-accept-encoding", "gzip")
+        fields.append("grpc-accept-encoding", "identity,gzip")
         if call.options.compression == .gzip { fields.append("grpc-encoding", "gzip") }
         if let deadline = call.deadline {
             let left = (deadline - .now()).nanoseconds

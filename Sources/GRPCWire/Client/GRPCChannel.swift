@@ -183,7 +183,9 @@ public struct ResponseStream<Message: ProtobufMessage>: AsyncSequence, Sendable 
             return try await Self.next(lease)
         }
 
-        nonisolated(nonsending) private static func next(_ lease: CallLease) async throws(GRPCStatus) -> Message? {
+        nonisolated(nonsending) private static func next(_ lease: CallLease)
+            async throws(GRPCStatus) -> Message?
+        {
             guard let bytes = try await lease.stream.receive() else { return nil }
             do throws(GRPCStatus) {
                 return try ServerCall.decode(bytes)

@@ -8,7 +8,8 @@ public import Protobuf
 /// A call being served. Used by its handler, on `eventLoop` alone.
 ///
 /// `@unchecked Sendable`: confined to `eventLoop`. A handler's task runs there; what it starts
-/// elsewhere must come back before it uses the call.
+/// elsewhere must come back before it uses the call. Its functions run where they are called
+/// (they look for no executor, which would cost more than most of them do).
 public final class ServerCall: @unchecked Sendable {
     /// When the call must be over.
     public let deadline: NIODeadline?
@@ -82,7 +83,8 @@ public final class ServerCall: @unchecked Sendable {
 
     /// The next message, decompressed; nil: the caller has half-closed.
     /// Room in the caller's window is given back as messages are taken.
-    public func nextMessage() async throws(GRPCStatus) -> ByteBuffer? {
+    nonisolated(nonsending) public func nextMessage() async throws(GRPCStatus) -> ByteBuffer? {
+        eventLoop.assertInEventLoop()
         while true {
             if let failure { throw failure }
             switch try take() {
@@ -95,13 +97,17 @@ public final class ServerCall: @unchecked Sendable {
     }
 
     /// The next message; nil: the caller has half-closed.
-    public func next<M: ProtobufMessage>(_ type: M.Type) async throws(GRPCStatus) -> M? {
+    nonisolated(nonsending) public func next<M: ProtobufMessage>(_ type: M.Type)
+        async throws(GRPCStatus) -> M?
+    {
         guard let bytes = try await nextMessage() else { return nil }
         return try Self.decode(bytes)
     }
 
     /// The only message of a unary or server-streaming call.
-    public func request<M: ProtobufMessage>(_ type: M.Type) async throws(GRPCStatus) -> M {
+    nonisolated(nonsending) public func request<M: ProtobufMessage>(_ type: M.Type)
+        async throws(GRPCStatus) -> M
+    {
         guard let bytes = try await nextMessage() else {
             throw GRPCStatus(.unimplemented, "the method takes one message, none came")
         }
@@ -149,7 +155,7 @@ public final class ServerCall: @unchecked Sendable {
         }
     }
 
-    private func waitToReceive() async {
+    nonisolated(nonsending) private func waitToReceive() async {
         precondition(receiver == nil, "two tasks receive from one call")
         await withTaskCancellationHandler {
             await withUnsafeContinuation { receiver = $0 }
@@ -177,7 +183,7 @@ public final class ServerCall: @unchecked Sendable {
 
     /// Sends one message; waits first while ``ServerLimits/queuedBytes`` are queued.
     /// - Parameter compress: false sends it as it is in a compressed call.
-    public func send<M: ProtobufMessage>(
+    nonisolated(nonsending) public func send<M: ProtobufMessage>(
         _ message: M, compress: Bool = true
     ) async throws(GRPCStatus) {
         try await waitForRoom()
@@ -197,7 +203,9 @@ public final class ServerCall: @unchecked Sendable {
     }
 
     /// Sends one message that is encoded already, without its prefix.
-    public func send(encoded: ByteBuffer, compress: Bool = true) async throws(GRPCStatus) {
+    nonisolated(nonsending) public func send(encoded: ByteBuffer, compress: Bool = true)
+        async throws(GRPCStatus)
+    {
         try await waitForRoom()
         if announcedCompression == .gzip, compress {
             enqueue(encoded.withUnsafeReadableBytes { Gzip.deflate($0) }, isCompressed: true)
@@ -221,7 +229,8 @@ public final class ServerCall: @unchecked Sendable {
         room.storeBytes(of: UInt32(count).bigEndian, toByteOffset: 1, as: UInt32.self)
     }
 
-    private func waitForRoom() async throws(GRPCStatus) {
+    nonisolated(nonsending) private func waitForRoom() async throws(GRPCStatus) {
+        eventLoop.assertInEventLoop()
         if let failure { throw failure }
         if isFinished { throw GRPCStatus(.internal, "the call is over") }
         if !isHeadSent { sendInitialMetadata(Metadata()) }
@@ -246,7 +255,7 @@ public final class ServerCall: @unchecked Sendable {
 
     /// Hands the answer's body to `source`: wire-ready messages, each with its prefix. Returns
     /// when it said `.end`; throws CANCELLED when the call is over before.
-    public func stream(_ source: any BodySource) async throws(GRPCStatus) {
+    nonisolated(nonsending) public func stream(_ source: any BodySource) async throws(GRPCStatus) {
         if let failure { throw failure }
         if !isHeadSent { sendInitialMetadata(Metadata()) }
         precondition(streamer == nil, "two sources for one call")
@@ -318,7 +327,7 @@ public final class ServerCall: @unchecked Sendable {
         if isRunning { task = started }
     }
 
-    private func run(_ method: ServerMethod) async {
+    nonisolated(nonsending) private func run(_ method: ServerMethod) async {
         do {
             try connection.services.configuration.interceptor?(self)
             try await method.handler(self)

@@ -4,7 +4,8 @@ public import Protobuf
 
 /// One method of a service and what serves it.
 public struct ServerMethod: Sendable {
-    public typealias Handler = @Sendable (ServerCall) async throws -> Void
+    public typealias Handler =
+        nonisolated(nonsending) @Sendable (ServerCall) async throws -> Void
 
     /// As it stands in `:path`: "/procgate.v1.ProcessService/Exec".
     public let path: String
@@ -29,7 +30,9 @@ public struct ServerMethod: Sendable {
     /// A method of one message each way.
     public static func unary<Request, Response>(
         _ method: MethodDescriptor<Request, Response>,
-        _ body: @escaping @Sendable (Request, ServerCall) async throws -> Response
+        _ body:
+            nonisolated(nonsending) @escaping @Sendable (Request, ServerCall) async throws ->
+            Response
     ) -> ServerMethod {
         ServerMethod(path: method.path, kind: .unary) { call in
             let response = try await body(call.request(Request.self), call)

@@ -6,11 +6,13 @@ import HTTP2
 enum StatusFields {
     /// The head of an answer whose messages are not compressed.
     static let responseHead = HeaderList(immortal: [
-        ":status": "200", "content-type": "application/grpc", "grpc-accept-encoding": "gzip",
+        ":status": "200", "content-type": "application/grpc",
+        "grpc-accept-encoding": "identity,gzip",
     ])
     /// The head of an answer whose messages may be compressed.
     static let compressedResponseHead = HeaderList(immortal: [
-        ":status": "200", "content-type": "application/grpc", "grpc-accept-encoding": "gzip",
+        ":status": "200", "content-type": "application/grpc",
+        "grpc-accept-encoding": "identity,gzip",
         "grpc-encoding": "gzip",
     ])
     static let okTrailers = HeaderList(immortal: ["grpc-status": "0"])
@@ -24,7 +26,7 @@ enum StatusFields {
         var fields = HeaderListBuilder()
         fields.append(":status", "200")
         fields.append("content-type", "application/grpc")
-        fields.append("grpc-accept-encoding", "gzip")
+        fields.append("grpc-accept-encoding", "identity,gzip")
         if compression == .gzip { fields.append("grpc-encoding", "gzip") }
         append(metadata, to: &fields)
         return HeaderList(fields)
@@ -48,7 +50,7 @@ enum StatusFields {
         var fields = HeaderListBuilder()
         fields.append(":status", httpStatus)
         fields.append("content-type", "application/grpc")
-        if status.code == .unimplemented { fields.append("grpc-accept-encoding", "gzip") }
+        if status.code == .unimplemented { fields.append("grpc-accept-encoding", "identity,gzip") }
         append(status, metadata, to: &fields)
         return HeaderList(fields)
     }

@@ -487,12 +487,14 @@ extension Stop: CMessage {
         self.processId = try arena.string(fields.pointee.process_id)
         self.hasGrace = fields.pointee.has_grace != 0
         self.graceMs = fields.pointee.grace_ms
+        self.callerGone = fields.pointee.caller_gone != 0
     }
 
     package func write(to fields: UnsafeMutablePointer<Procgate__Internal__Stop>, in arena: Arena) {
         fields.pointee.process_id = arena.data(self.processId)
         fields.pointee.has_grace = self.hasGrace ? 1 : 0
         fields.pointee.grace_ms = self.graceMs
+        fields.pointee.caller_gone = self.callerGone ? 1 : 0
     }
 }
 

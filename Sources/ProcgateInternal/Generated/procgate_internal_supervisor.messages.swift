@@ -157,6 +157,8 @@ public struct Stop: ProtobufMessage {
     public var processId: String = ""
     public var hasGrace: Bool = false
     public var graceMs: UInt64 = 0
+    /// Because a caller has gone who wanted the process to go with it.
+    public var callerGone: Bool = false
 
     /// With every field at its default.
     public init() {}

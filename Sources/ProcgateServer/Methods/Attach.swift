@@ -33,6 +33,7 @@ extension Worker {
         start.policy = policy == .keep ? .keep : .kill
         let owned = try await startOwned(start, from: 1, by: call)
         guard let id = owned.reader?.log.process.id else { throw Self.unexpectedReply }
+        call.note = id
         try await withInput(of: call, to: id) { () throws(GRPCStatus) in
             try await self.stream(owned, to: call)
         }
@@ -43,6 +44,7 @@ extension Worker {
     private func attachJoining(
         _ request: StreamOutputRequest, _ policy: DisconnectPolicy, _ call: ServerCall
     ) async throws(GRPCStatus) {
+        call.note = request.processId
         let (reader, options) = try await reader(for: request)
         defer { reader.close() }
         do throws(GRPCStatus) {
@@ -54,6 +56,7 @@ extension Worker {
                 let stop = Stop.with {
                     $0.processId = request.processId
                     $0.hasGrace = true
+                    $0.callerGone = true
                 }
                 link.send(.stop(stop)) { _ in }
             }

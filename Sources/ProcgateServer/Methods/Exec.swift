@@ -18,6 +18,7 @@ extension Worker {
 
         let first = request.afterSeq == .max ? .max : request.afterSeq + 1
         let owned = try await startOwned(start, from: first, by: call)
+        call.note = owned.reader?.log.process.id
         try await stream(owned, to: call)
     }
 

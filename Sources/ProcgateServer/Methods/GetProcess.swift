@@ -8,6 +8,7 @@ import Protobuf
 extension Worker {
     func getProcess(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(GetProcessRequest.self)
+        call.note = request.processId
         if let known = endedProcess(request.processId) {
             return try await call.send(encoded: known.response)
         }

@@ -8,6 +8,7 @@ import Protobuf
 extension Worker {
     func resizeTerminal(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(ResizeTerminalRequest.self)
+        call.note = request.processId
         try await resize(request.processId, to: request.size ?? TerminalSize())
         try await call.send(ResizeTerminalResponse())
     }

@@ -8,6 +8,7 @@ import Protobuf
 extension Worker {
     func signal(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(SignalRequest.self)
+        call.note = request.processId
         let process = try await send(request.signal, to: request.processId, request.scope)
         try await call.send(SignalResponse.with { $0.process = process })
     }

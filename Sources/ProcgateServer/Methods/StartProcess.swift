@@ -12,6 +12,7 @@ extension Worker {
         guard case .started(let started) = try await command(.start(start)) else {
             throw Self.unexpectedReply
         }
+        call.note = started.process?.id
         try await call.send(StartProcessResponse.with { $0.process = started.process })
     }
 

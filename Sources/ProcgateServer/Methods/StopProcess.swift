@@ -8,6 +8,7 @@ import Protobuf
 extension Worker {
     func stopProcess(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(StopProcessRequest.self)
+        call.note = request.processId
         var stop = Stop()
         stop.processId = request.processId
         if case .graceMs(let grace) = request.grace {

@@ -10,6 +10,7 @@ import SupervisorLink
 extension Worker {
     func streamOutput(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(StreamOutputRequest.self)
+        call.note = request.processId
         let (reader, options) = try await reader(for: request)
         defer { reader.close() }
         try await stream(reader, options, to: call)

@@ -10,6 +10,7 @@ extension Worker {
         guard let first = try await call.next(StreamStdinRequest.self) else {
             throw GRPCStatus(.invalidArgument, "the stream has no message")
         }
+        call.note = first.processId
         var writer = StdinWriter(processID: first.processId)
         if case .offset(let offset) = first.position { writer.offset = offset }
         var message = first

@@ -14,6 +14,7 @@ extension Worker {
 
     func wait(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(WaitRequest.self)
+        call.note = request.processId
         let process: Process
         if let known = endedProcess(request.processId) {
             process = known.process

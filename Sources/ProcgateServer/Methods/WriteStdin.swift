@@ -11,6 +11,7 @@ extension Worker {
 
     func writeStdin(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(WriteStdinRequest.self)
+        call.note = request.processId
         var writer = StdinWriter(processID: request.processId)
         if case .offset(let offset) = request.position { writer.offset = offset }
         let bytes = try await write(request.data, eof: request.eof, by: &writer)

@@ -30,6 +30,8 @@ final class GatewayMetrics: Sendable {
     private let refusedConnections: Counter
     private let failedHandshakes: Counter
     private let connections: Gauge
+    private let openStreams = Atomic<Int>(0)
+    private let streams: Gauge
 
     init() {
         openedConnections = Counter(label: "procgate_connections_total", factory: registry)
@@ -38,6 +40,17 @@ final class GatewayMetrics: Sendable {
         failedHandshakes = Counter(label: "procgate_handshakes_failed_total", factory: registry)
         connections = Gauge(label: "procgate_connections", factory: registry)
         connections.record(0)
+        streams = Gauge(label: "procgate_streams", factory: registry)
+        streams.record(0)
+    }
+
+    /// A call's handler began.
+    func streamOpened() {
+        streams.record(openStreams.wrappingAdd(1, ordering: .relaxed).newValue)
+    }
+
+    func streamClosed() {
+        streams.record(openStreams.wrappingSubtract(1, ordering: .relaxed).newValue)
     }
 
     func record(_ call: CallSummary) {

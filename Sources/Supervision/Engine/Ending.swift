@@ -20,6 +20,7 @@ extension Supervisor {
         if let tree = process.tree { commandHasLeft(tree, process) }
         // Whatever it printed last is in the pipes now; `settle` follows their reading.
         for pipe in process.outputs where pipe.state != .held { enqueue(process, pipe) }
+        readHeld(process)
         if process.outputs.allSatisfy({ $0.state == .held }) { settle(process) }
     }
 

@@ -14,7 +14,9 @@ extension Supervisor {
     // MARK: Stop
 
     /// Answered once the whole tree is gone. `grace`: `nil` is the process's own.
-    public func stop(_ id: String, grace: Duration?, by call: CallID) {
+    public func stop(
+        _ id: String, grace: Duration?, callerIsGone: Bool = false, by call: CallID
+    ) {
         do throws(Refusal) {
             let process = try process(id: id)
             if process.phase == .ended {
@@ -23,7 +25,8 @@ extension Supervisor {
             }
             process.stopping.append(call)
             waitingCalls[call] = process.serial
-            stop(process, .stopped, grace: grace ?? process.grace)
+            stop(
+                process, callerIsGone ? .callerGone : .stopped, grace: grace ?? process.grace)
         } catch {
             reply(call, .failure(error))
         }

@@ -116,11 +116,13 @@ final class SupervisedProcess {
         stream == .stdout ? stdout : stderr
     }
 
-    /// Unreleased output fills its window.
+    /// Unreleased output fills its window. What the command left in its pipes is beyond
+    /// that, so that its end depends on no reader.
     var isHeldBack: Bool {
         guard log.isHeld else { return false }
         let window = holdsWhenFull ? log.retainBytes : SupervisorConfiguration.holdWindowBytes
-        return log.unreleasedBytes >= max(window, 1)
+        let left = commandEndedAt == nil ? 0 : SupervisorConfiguration.mostPipedBytes
+        return log.unreleasedBytes >= max(window, 1) + left
     }
 
     var snapshot: Process {

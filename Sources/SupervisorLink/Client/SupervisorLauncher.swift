@@ -29,9 +29,10 @@ public struct SupervisorLauncher: Sendable {
     /// may start one at once: the state directory's lock lets one of them live.
     public func connect() throws(SupervisorError) -> SupervisorSocket {
         var failure = SupervisorError.lost("")
-        for _ in 0..<Self.attempts {
+        for attempt in 0..<Self.attempts {
             do throws(SupervisorError) {
-                return try SupervisorSocket(path: socketPath, version: version)
+                return try SupervisorSocket(
+                    path: socketPath, version: version, isFirst: attempt > 0)
             } catch {
                 if case .protocolViolation = error { throw error }
                 failure = error

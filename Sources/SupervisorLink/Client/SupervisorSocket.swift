@@ -18,10 +18,12 @@ public struct SupervisorSocket: ~Copyable {
     let welcome: Welcome
     let arena: ArenaMapping
     let descriptor: LinuxIO.FileDescriptor
+    /// The supervisor was started for this connection.
+    public let isFirst: Bool
 
     /// Connects to `path` and shakes hands; each step takes at most `timeoutSeconds`.
     public init(
-        path: String, version: String, timeoutSeconds: Int = 5
+        path: String, version: String, isFirst: Bool, timeoutSeconds: Int = 5
     ) throws(SupervisorError) {
         let raw = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard raw >= 0 else { throw .lost(Self.failure("socket")) }
@@ -31,6 +33,7 @@ public struct SupervisorSocket: ~Copyable {
         self.welcome = welcome
         self.arena = arena
         self.descriptor = descriptor
+        self.isFirst = isFirst
     }
 
     private static func connect(

@@ -211,7 +211,8 @@ final class LinkServer {
             supervisor.signal(signal.processId, signal.signal, signal.scope, by: call)
         case .stop(let stop):
             let grace = stop.hasGrace ? Duration.milliseconds(clamping: stop.graceMs) : nil
-            supervisor.stop(stop.processId, grace: grace, by: call)
+            supervisor.stop(
+                stop.processId, grace: grace, callerIsGone: stop.callerGone, by: call)
         case .await(let awaited): supervisor.awaitEnd(of: awaited.processId, by: call)
         case .delete(let delete): supervisor.delete(delete.processId, by: call)
         case .abandon(let abandon):

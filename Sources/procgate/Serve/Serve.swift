@@ -6,6 +6,7 @@ import GRPCWire
 import Glibc
 import Logging
 import NIOCore
+import NIOPosix
 import ProcgateServer
 import SupervisorLink
 
@@ -219,6 +220,8 @@ struct Serve: AsyncParsableCommand {
         case let error as GatewayError: error.description
         case let error as IOError:
             "cannot listen: \(String(cString: strerror(error.errnoCode)))"
+        case is UnixDomainSocketPathWrongType:
+            "cannot listen: what is at the socket's path is no socket; remove it"
         default: "cannot start: \(error)"
         }
     }

@@ -1288,7 +1288,7 @@ const ProtobufCMessageDescriptor procgate__internal__send_signal__descriptor =
   (ProtobufCMessageInit) procgate__internal__send_signal__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__stop__field_descriptors[3] =
+static const ProtobufCFieldDescriptor procgate__internal__stop__field_descriptors[4] =
 {
   {
     "process_id",
@@ -1326,8 +1326,21 @@ static const ProtobufCFieldDescriptor procgate__internal__stop__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "caller_gone",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Stop, caller_gone),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__stop__field_indices_by_name[] = {
+  3,   /* field[3] = caller_gone */
   2,   /* field[2] = grace_ms */
   1,   /* field[1] = has_grace */
   0,   /* field[0] = process_id */
@@ -1335,7 +1348,7 @@ static const unsigned procgate__internal__stop__field_indices_by_name[] = {
 static const ProtobufCIntRange procgate__internal__stop__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor procgate__internal__stop__descriptor =
 {
@@ -1345,7 +1358,7 @@ const ProtobufCMessageDescriptor procgate__internal__stop__descriptor =
   "Procgate__Internal__Stop",
   "procgate.internal",
   sizeof(Procgate__Internal__Stop),
-  3,
+  4,
   procgate__internal__stop__field_descriptors,
   procgate__internal__stop__field_indices_by_name,
   1,  procgate__internal__stop__number_ranges,

@@ -270,10 +270,11 @@ struct  Procgate__Internal__Stop
   ProtobufCBinaryData process_id;
   uint64_t has_grace;
   uint64_t grace_ms;
+  uint64_t caller_gone;
 };
 #define PROCGATE__INTERNAL__STOP__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__stop__descriptor) \
-    , {0,NULL}, 0, 0 }
+    , {0,NULL}, 0, 0, 0 }
 
 
 struct  Procgate__Internal__Await
