@@ -2,7 +2,7 @@
 //   openssl ecparam -name prime256v1; req -x509 -subj /CN=ca;
 //   req -subj /CN=localhost, -addext subjectAltName=DNS:localhost,IP:127.0.0.1;
 //   req -subj "/O=Example/CN=alice"
-// The second server certificate differs in its subject alone: /CN=localhost/O=second.
+// The second server certificate is /CN=localhost/O=second and names no address.
 
 import NIOSSL
 
@@ -44,23 +44,23 @@ enum Certificates {
 
     static let second = """
         -----BEGIN CERTIFICATE-----
-        MIIBlDCCATqgAwIBAgIUaOPXvoRsMNtQ4H3tcKztQSeEYSswCgYIKoZIzj0EAwIw
-        DTELMAkGA1UEAwwCY2EwIBcNMjYxMTIzMDc1OTI5WhgPMjEyNjEwMzAwNzU5Mjla
+        MIIBjjCCATSgAwIBAgIUaOPXvoRsMNtQ4H3tcKztQSeEYS0wCgYIKoZIzj0EAwIw
+        DTELMAkGA1UEAwwCY2EwIBcNMjYxMTIzMDgwNTQyWhgPMjEyNjEwMzAwODA1NDJa
         MCUxEjAQBgNVBAMMCWxvY2FsaG9zdDEPMA0GA1UECgwGc2Vjb25kMFkwEwYHKoZI
-        zj0CAQYIKoZIzj0DAQcDQgAE2UlH2+HVqDuWl//9rW6slXNDgUz6K6atrikToZWQ
-        X4ja5pbpRzlQOCdbAYdrkVeK0og2pw5OItfEZdUsBYiZKaNeMFwwGgYDVR0RBBMw
-        EYIJbG9jYWxob3N0hwR/AAABMB0GA1UdDgQWBBRPn3yQWcE9LyQSmXWaWYiHt39t
-        aDAfBgNVHSMEGDAWgBSjBlkvzOO7uiV+XeNMgRhOGl6k7zAKBggqhkjOPQQDAgNI
-        ADBFAiBCQfgVKOja4JUDscMMr+Hle62juiKKpfNBjcJI1gkpzQIhAKAWfcuem+Z6
-        V5fKccbpifV2J5nNT1pFx6uVw6QzAEnr
+        zj0CAQYIKoZIzj0DAQcDQgAE0oBL6iYPTOY/xzUk16988NcFgkgo4iRYm0CrDCZq
+        eky+EYbNwvrlgtrOgXcPDvN1M+2Itraxfy0NTWEc/yBdv6NYMFYwFAYDVR0RBA0w
+        C4IJbG9jYWxob3N0MB0GA1UdDgQWBBTK6+hTdcKemYsJi46Iv9kpZ6VcojAfBgNV
+        HSMEGDAWgBSjBlkvzOO7uiV+XeNMgRhOGl6k7zAKBggqhkjOPQQDAgNIADBFAiAx
+        Yn+Kdw6q75aTc1eUexhtgrQ7j3r66PobiwF20qvkcgIhAPf5pbY8ssBl49ksn4T5
+        UuH+5DOsZVSHZTeVLgeFKvWS
         -----END CERTIFICATE-----
         """
 
     static let secondKey = """
         -----BEGIN PRIVATE KEY-----
-        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg5WewL6g7wtrobIGb
-        Zx95cy5hsYcOmke0jDRa8SAzINyhRANCAATZSUfb4dWoO5aX//2tbqyVc0OBTPor
-        pq2uKROhlZBfiNrmlulHOVA4J1sBh2uRV4rSiDanDk4i18Rl1SwFiJkp
+        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgr9l3N1TQedsBesDs
+        dHt6x6yklKymQqQxLUVQGQjk8HahRANCAATSgEvqJg9M5j/HNSTXr3zw1wWCSCji
+        JFibQKsMJmp6TL4Rhs3C+uWC2s6Bdw8O83Uz7Yi2trF/LQ1NYRz/IF2/
         -----END PRIVATE KEY-----
         """
 

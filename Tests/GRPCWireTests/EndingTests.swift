@@ -100,16 +100,23 @@ import Testing
 
     @Test func aDeadlineEndsBothSides() async throws {
         let causes = Signal<CancellationCause>()
-        try await withChannel([waiting(causes)]) { channel in
-            // Opens the connection, so that the call itself reaches the server in time.
-            _ = await status { () throws(GRPCStatus) in
-                _ = try await channel.unary(Post.count, Letter(""))
+        let hasStarted = Atomic<Bool>(false)
+        let method = ServerMethod(Post.echo) { call in
+            hasStarted.store(true, ordering: .relaxed)
+            call.onCancellation { causes.send($0) }
+            try await Task.sleep(for: .seconds(3600))
+        }
+        try await withChannel([method]) { channel in
+            // On a busy machine a short deadline may pass before the call reaches its handler.
+            var timeout = Duration.milliseconds(25)
+            while !hasStarted.load(ordering: .relaxed) {
+                timeout *= 2
+                let thrown = await status { () throws(GRPCStatus) in
+                    _ = try await channel.unary(
+                        Post.echo, Letter(""), options: CallOptions(timeout: timeout))
+                }
+                #expect(thrown.code == .deadlineExceeded)
             }
-            let thrown = await status { () throws(GRPCStatus) in
-                _ = try await channel.unary(
-                    Post.echo, Letter(""), options: CallOptions(timeout: .milliseconds(50)))
-            }
-            #expect(thrown.code == .deadlineExceeded)
             let cause = await causes.next()
             #expect(cause == .deadline || cause == .reset)
         }

@@ -85,12 +85,13 @@ import Testing
     }
 
     @Test func aServerThatIsNotTrustedIsRefused() async throws {
-        let tls = try ServerTLS(material())
+        let tls = try ServerTLS(material(Certificates.second, Certificates.secondKey))
         try await serve([Listener(.tcp(host: "127.0.0.1", port: 0), tls: tls)]) { server in
             var wrongName = try trusting()
             wrongName.serverName = "example.org"
-            for client in [ClientTLS(), wrongName] {
-                let refused = await #expect(throws: GRPCStatus.self) {
+            let noName = try trusting()
+            for (index, client) in [ClientTLS(), wrongName, noName].enumerated() {
+                let refused = await #expect(throws: GRPCStatus.self, "client \(index)") {
                     _ = try await ask(.https(host: "127.0.0.1", port: port(server)), client)
                 }
                 #expect(refused?.code == .unavailable)
@@ -121,7 +122,11 @@ import Testing
             try tls.replace(with: material(Certificates.second, Certificates.secondKey))
             _ = try await channel.unary(Post.echo, Letter(""))
             #expect(server.openConnections == 1)
-            _ = try await ask(.https(host: "127.0.0.1", port: port(server)), trusting())
+            // The new one names no address.
+            await #expect(throws: GRPCStatus.self) {
+                _ = try await ask(.https(host: "127.0.0.1", port: port(server)), trusting())
+            }
+            _ = try await ask(.https(host: "localhost", port: port(server)), trusting())
             await channel.close()
         }
     }
