@@ -1,33 +1,43 @@
 // Deadlines, the earliest first. Pure: it knows no clock and calls nobody; the loop asks
-// what is due.
+// what is due. Inlinable, so that it is compiled for its value where it is used.
 
 /// Names a timer until it has fired or was cancelled.
 public struct TimerID: Hashable, Sendable {
-    fileprivate let number: UInt64
+    @usableFromInline let number: UInt64
+
+    @inlinable init(number: UInt64) {
+        self.number = number
+    }
 }
 
 /// A binary heap of deadlines with a value each. A cancelled timer leaves the heap when
 /// it comes to the top, or when cancelled ones are the larger half.
 public struct TimerHeap<Value> {
-    private struct Entry {
-        let deadline: Instant
-        let number: UInt64
-        let value: Value
+    @usableFromInline struct Entry {
+        @usableFromInline let deadline: Instant
+        @usableFromInline let number: UInt64
+        @usableFromInline let value: Value
+
+        @inlinable init(deadline: Instant, number: UInt64, value: Value) {
+            self.deadline = deadline
+            self.number = number
+            self.value = value
+        }
     }
 
-    private var heap: [Entry] = []
-    private var cancelled: Set<UInt64> = []
-    private var nextNumber: UInt64 = 0
+    @usableFromInline var heap: [Entry] = []
+    @usableFromInline var cancelled: Set<UInt64> = []
+    @usableFromInline var nextNumber: UInt64 = 0
 
     /// Below this, cancelled timers are not worth the sweep.
-    private static var sweepCount: Int { 64 }
+    @inlinable static var sweepCount: Int { 64 }
 
-    public init() {}
+    @inlinable public init() {}
 
     /// Timers that will fire.
-    public var count: Int { heap.count - cancelled.count }
+    @inlinable public var count: Int { heap.count - cancelled.count }
 
-    public mutating func add(_ value: Value, at deadline: Instant) -> TimerID {
+    @inlinable public mutating func add(_ value: Value, at deadline: Instant) -> TimerID {
         let number = nextNumber
         nextNumber += 1
         heap.append(Entry(deadline: deadline, number: number, value: value))
@@ -36,7 +46,7 @@ public struct TimerHeap<Value> {
     }
 
     /// To be called once at most, and not after the timer has fired.
-    public mutating func cancel(_ id: TimerID) {
+    @inlinable public mutating func cancel(_ id: TimerID) {
         cancelled.insert(id.number)
         if cancelled.count > Self.sweepCount, cancelled.count > heap.count / 2 {
             heap.removeAll { cancelled.contains($0.number) }
@@ -46,20 +56,20 @@ public struct TimerHeap<Value> {
     }
 
     /// The earliest deadline.
-    public mutating func nextDeadline() -> Instant? {
+    @inlinable public mutating func nextDeadline() -> Instant? {
         dropCancelled()
         return heap.first?.deadline
     }
 
     /// The earliest timer where it is due at `now`; it has fired then.
-    public mutating func popDue(at now: Instant) -> (id: TimerID, value: Value)? {
+    @inlinable public mutating func popDue(at now: Instant) -> (id: TimerID, value: Value)? {
         dropCancelled()
         guard let first = heap.first, first.deadline <= now else { return nil }
         removeFirst()
         return (TimerID(number: first.number), first.value)
     }
 
-    private mutating func dropCancelled() {
+    @inlinable mutating func dropCancelled() {
         while let first = heap.first, !cancelled.isEmpty,
             cancelled.remove(first.number) != nil
         {
@@ -67,13 +77,13 @@ public struct TimerHeap<Value> {
         }
     }
 
-    private mutating func removeFirst() {
+    @inlinable mutating func removeFirst() {
         heap.swapAt(0, heap.count - 1)
         heap.removeLast()
         if !heap.isEmpty { siftDown(0) }
     }
 
-    private mutating func siftUp(_ start: Int) {
+    @inlinable mutating func siftUp(_ start: Int) {
         var index = start
         while index > 0 {
             let parent = (index - 1) / 2
@@ -83,7 +93,7 @@ public struct TimerHeap<Value> {
         }
     }
 
-    private mutating func siftDown(_ start: Int) {
+    @inlinable mutating func siftDown(_ start: Int) {
         var index = start
         while true {
             var least = index

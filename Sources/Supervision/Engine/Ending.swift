@@ -42,7 +42,7 @@ extension Supervisor {
                 reap(process)
                 if leaders[pid] != nil { return }
             } else if launcher.isLaunching(pid) {
-                // Its launch has not been told yet.
+                // Its launch has not been told yet; the turn after that looks again.
                 orphansArePending = true
                 return
             } else {
@@ -109,9 +109,7 @@ extension Supervisor {
         closeDescriptors(of: process)
         abandonStdin(of: process, .notRunning)
         if let tree = process.tree { leaveTree(tree, of: process) }
-        for timer in [\ProcessTimers.timeout, \.queue, \.kill, \.drain, \.sweep] {
-            cancelTimer(process, timer)
-        }
+        cancelTimers(of: process)
         let retainMilliseconds = configuration.retainTime.nanoseconds / 1_000_000
         process.record.endedAt = wallClockMilliseconds()
         let (expiry, overflow) = process.record.endedAt.addingReportingOverflow(retainMilliseconds)

@@ -21,10 +21,14 @@ extension Supervisor {
         guard shutdown == nil else {
             throw Refusal(.supervisorUnavailable, "the supervisor is shutting down")
         }
-        let digest = SpecDigest(request.spec, stdin: request.stdin)
-        let key = keyName(owner: request.owner, key: request.requestKey)
-        if !request.requestKey.isEmpty, let serial = keys[key], let process = processes[serial] {
-            return try join(process, request, digest, by: call)
+        var keyed: (name: String, digest: SpecDigest)?
+        if !request.requestKey.isEmpty {
+            let name = keyName(owner: request.owner, key: request.requestKey)
+            let digest = SpecDigest(request.spec, stdin: request.stdin)
+            if let serial = keys[name], let process = processes[serial] {
+                return try join(process, request, digest, by: call)
+            }
+            keyed = (name, digest)
         }
         let plan = try planner.plan(request.spec, now: now)
         let decision = admission.admit(nextSerial)
@@ -34,10 +38,11 @@ extension Supervisor {
                 "\(configuration.maxRunning) processes run and \(admission.queuedCount) wait")
         }
         let process = SupervisedProcess(
-            serial: nextSerial, id: randomID(), request: request, plan: plan, digest: digest,
+            serial: nextSerial, id: randomID(), request: request, plan: plan,
+            digest: keyed?.digest,
             arena: arena, configuration: configuration)
         nextSerial += 1
-        register(process, key: key)
+        register(process, key: keyed?.name)
         own(process, call, request.policy)
         acceptInput(of: process)
         if decision == .start {
@@ -73,11 +78,11 @@ extension Supervisor {
         }
     }
 
-    private func register(_ process: SupervisedProcess, key: String) {
+    private func register(_ process: SupervisedProcess, key: String?) {
         processes[process.serial] = process
         serials[process.id] = process.serial
         serialsInOrder.append(process.serial)
-        if !process.requestKey.isEmpty { keys[key] = process.serial }
+        if let key { keys[key] = process.serial }
     }
 
     func keyName(owner: String, key: String) -> String { owner + "\0" + key }
@@ -223,7 +228,6 @@ extension Supervisor {
         } catch {
             restartLauncher()
         }
-        if orphansArePending, launcher.isIdle { reapOrphans() }
         while launcher.hasRoom, let serial = launchLine.popFirst() {
             if let process = processes[serial] { launch(process) }
         }

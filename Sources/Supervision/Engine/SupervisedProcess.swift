@@ -19,7 +19,8 @@ enum ProcessPhase {
 
 final class SupervisedProcess {
     let serial: UInt64
-    let digest: SpecDigest
+    /// Where it has a request key.
+    let digest: SpecDigest?
     let requestKey: String
     var phase = ProcessPhase.queued
     /// As callers see it, apart from what the log and stdin count.
@@ -74,7 +75,8 @@ final class SupervisedProcess {
     var timers = ProcessTimers()
 
     init(
-        serial: UInt64, id: String, request: StartRequest, plan: LaunchPlan, digest: SpecDigest,
+        serial: UInt64, id: String, request: StartRequest, plan: LaunchPlan,
+        digest: SpecDigest?,
         arena: Arena, configuration: SupervisorConfiguration
     ) {
         self.serial = serial

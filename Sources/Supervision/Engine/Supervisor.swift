@@ -207,6 +207,8 @@ public final class Supervisor {
         }
         while let (_, target) = timers.popDue(at: now) { fire(target) }
         readQueued()
+        // After the commands that ended in this turn, so that only others are found.
+        if orphansArePending { reapOrphans() }
     }
 
     private func pollTimeout(atMost limit: Duration?) -> Duration? {
@@ -281,13 +283,21 @@ public final class Supervisor {
         process.timers[keyPath: timer] = nil
     }
 
+    /// All but the one that outlasts the end, of a caller that may come back.
+    func cancelTimers(of process: SupervisedProcess) {
+        let set = process.timers
+        for case let id? in [set.timeout, set.queue, set.kill, set.drain, set.sweep] {
+            timers.cancel(id)
+        }
+        process.timers = ProcessTimers(resume: set.resume)
+    }
+
     private func takeSignals() {
-        while let signal = signals.next() {
-            if signal == SIGTERM {
-                beginShutdown(grace: nil, for: nil)
-            } else {
-                reapOrphans()
-            }
+        // One at a time: the next turn comes at once where there are more.
+        switch signals.next() {
+        case SIGTERM: beginShutdown(grace: nil, for: nil)
+        case SIGCHLD: orphansArePending = true
+        default: return
         }
     }
 }
@@ -297,9 +307,14 @@ func randomID() -> String {
     var bits: UInt128 = 0
     let status = withUnsafeMutableBytes(of: &bits) { clinux_random($0.baseAddress, $0.count) }
     precondition(status == 0, "the host gives no random numbers")
-    let digits = Array("abcdefghijklmnopqrstuvwxyz234567".utf8)
-    let text = (0..<26).map { digits[Int(truncatingIfNeeded: bits >> (5 * $0)) & 31] }
-    return String(decoding: text, as: UTF8.self)
+    return String(unsafeUninitializedCapacity: 26) { text in
+        for index in 0..<26 {
+            // a to z, then 2 to 7.
+            let digit = UInt8(truncatingIfNeeded: bits >> (5 * index)) & 31
+            text[index] = digit < 26 ? 0x61 + digit : 0x32 + digit - 26
+        }
+        return 26
+    }
 }
 
 /// The same for the same text in every run: FNV-1a.

@@ -69,8 +69,8 @@ final class Launcher {
         slots[number] = (ticket, slot.usedBytes)
     }
 
-    /// Takes a launch that is done; `nil` where there is none. Throws where the launcher
-    /// is gone; then `restart`.
+    /// Takes a launch that is done. Returns whether there may be more. Throws where the
+    /// launcher is gone; then `restart`.
     func takeResult(
         _ body: (UInt64, consuming LaunchResult) -> Void
     ) throws(SystemError) -> Bool {
@@ -88,7 +88,7 @@ final class Launcher {
         }
         freeSlots.append(number)
         body(ticket, Self.result(launch, pidfd: pidfd))
-        return true
+        return !slots.isEmpty
     }
 
     /// Whether `pid` is a child whose launch has not been told yet: it is not an orphan.

@@ -40,9 +40,7 @@ final class CgroupForest {
 
     /// A leaf that holds nothing; `nil` where none can be made.
     func take() -> CgroupLeaf? {
-        while let leaf = pool.popLast() {
-            if !leaf.isPopulated { return leaf }
-        }
+        if let leaf = pool.popLast() { return leaf }
         madeCount += 1
         let name = "p\(madeCount)"
         guard mkdirat(directory.raw, name, 0o755) == 0 || errno == EEXIST else { return nil }

@@ -148,7 +148,11 @@ final class Forest {
     /// Returns whether there was anybody.
     @discardableResult
     func signal(_ tree: ProcessTree, _ signal: Int32, group: pid_t? = nil) -> Bool {
-        let targets = open(members(of: tree).filter { group == nil || getpgid($0) == group })
+        // The command first: its children's end might be news to it, and it could go on.
+        let leader = tree.leader
+        let ordered = members(of: tree).filter { group == nil || getpgid($0) == group }
+            .sorted { ($0 == leader ? 0 : $0) < ($1 == leader ? 0 : $1) }
+        let targets = open(ordered)
         guard !targets.isEmpty else { return false }
         // Who is still a member after its pidfd was opened was no stranger then.
         let members = Set(members(of: tree))
