@@ -59,10 +59,12 @@ private func at(_ milliseconds: Int64) -> Instant {
 
     @Test func aStopGivesTermThenKill() {
         var plan = StopPlan()
-        #expect(plan.request(.stopped, grace: .seconds(5), now: at(0)) == .terminate(killAt: at(5000)))
+        #expect(
+            plan.request(.stopped, grace: .seconds(5), now: at(0)) == .terminate(killAt: at(5000)))
         #expect(plan.due(now: at(4999)) == .nothing)
         #expect(plan.request(.stopped, grace: .seconds(5), now: at(1000)) == .nothing)
-        #expect(plan.request(.timeout, grace: .seconds(1), now: at(2000)) == .hasten(killAt: at(3000)))
+        #expect(
+            plan.request(.timeout, grace: .seconds(1), now: at(2000)) == .hasten(killAt: at(3000)))
         #expect(plan.due(now: at(3000)) == .kill)
         #expect(plan.due(now: at(3001)) == .nothing)
         #expect(plan.request(.shutdown, grace: .zero, now: at(3002)) == .nothing)
@@ -226,12 +228,17 @@ private func at(_ milliseconds: Int64) -> Instant {
         #expect(digest { $0.args = ["a", "b"] } != digest { $0.args = ["ab"] })
         #expect(digest { $0.env = ["a": "b"] } != digest { $0.labels = ["a": "b"] })
         #expect(digest { _ in } != SpecDigest(ProcessSpec(), stdin: .bytes([])))
-        #expect(SpecDigest(ProcessSpec(), stdin: .bytes([1])) != SpecDigest(ProcessSpec(), stdin: .bytes([2])))
+        #expect(
+            SpecDigest(ProcessSpec(), stdin: .bytes([1]))
+                != SpecDigest(ProcessSpec(), stdin: .bytes([2])))
     }
 
     @Test func aLineOfStatIsReadWhateverTheName() {
         let entry = ProcessTable.parse("12 (a) b) (c) S 1 12 13 0 -1", pid: 12)
-        #expect(entry == ProcessEntry(pid: 12, state: UInt8(ascii: "S"), parent: 1, group: 12, session: 13))
+        #expect(
+            entry
+                == ProcessEntry(
+                    pid: 12, state: UInt8(ascii: "S"), parent: 1, group: 12, session: 13))
         #expect(ProcessTable.parse("12", pid: 12) == nil)
     }
 
@@ -244,7 +251,11 @@ private func at(_ milliseconds: Int64) -> Instant {
             for value in 0..<200 {
                 let deadline = Int64.random(in: 0..<100)
                 let id = heap.add(value, at: at(deadline))
-                if Int.random(in: 0..<3) == 0 { heap.cancel(id) } else { expected.append((deadline, value)) }
+                if Int.random(in: 0..<3) == 0 {
+                    heap.cancel(id)
+                } else {
+                    expected.append((deadline, value))
+                }
             }
             #expect(heap.count == expected.count)
             var fired: [(Int64, Int)] = []

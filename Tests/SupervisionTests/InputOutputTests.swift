@@ -115,7 +115,8 @@ extension WithProcesses {
         @Test func aWriteWaitsForTheReaderAndCanBeRepeated() throws {
             let harness = try Harness()
             let started = try harness.start(
-                shell("sleep 0.3; head -c 150000 | wc -c; cat; sleep 0.5")) { $0.stdin = .pipe }
+                shell("sleep 0.3; head -c 150000 | wc -c; cat; sleep 0.5")
+            ) { $0.stdin = .pipe }
             let id = started.process.id
             let first = harness.newCall()
             harness.supervisor.write(.of(count: 200_000), to: id, by: first)
@@ -129,8 +130,10 @@ extension WithProcesses {
                 try harness.failure {
                     harness.supervisor.write(.of(count: 1, offset: 200_001), to: id, by: $0)
                 } == .stdinGap)
-            #expect(try harness.write(.of(count: 10, offset: 199_995, eof: true), to: id) == 200_005)
-            #expect(try harness.write(.of(count: 10, offset: 199_995, eof: true), to: id) == 200_005)
+            #expect(
+                try harness.write(.of(count: 10, offset: 199_995, eof: true), to: id) == 200_005)
+            #expect(
+                try harness.write(.of(count: 10, offset: 199_995, eof: true), to: id) == 200_005)
             #expect(
                 try harness.failure {
                     harness.supervisor.write(.of(count: 1), to: id, by: $0)
@@ -156,7 +159,9 @@ extension WithProcesses {
                     harness.supervisor.write(.of(count: 1), to: id, by: $0)
                 } == .stdinClosed)
             // So is one that waits.
-            let other = try harness.start(shell("echo up; head -c 1 >/dev/null; exec 0<&-; sleep 60")) {
+            let other = try harness.start(
+                shell("echo up; head -c 1 >/dev/null; exec 0<&-; sleep 60")
+            ) {
                 $0.stdin = .pipe
             }
             #expect(
@@ -178,7 +183,8 @@ extension WithProcesses {
             harness.supervisor.abandon(call, reason: .lost)
             let now = try harness.process { harness.supervisor.get(id, by: $0) }
             let total = try harness.write(
-                .of(count: 200_000 - Int(now.stdinBytes), offset: now.stdinBytes, eof: true), to: id)
+                .of(count: 200_000 - Int(now.stdinBytes), offset: now.stdinBytes, eof: true), to: id
+            )
             #expect(total == 200_000)
             let process = try harness.end(of: id)
             #expect(try harness.bytes(of: process.id).suffix(7) == Array("200000\n".utf8)[...])
@@ -204,12 +210,14 @@ extension WithProcesses {
             let text = String(decoding: try harness.bytes(of: id), as: UTF8.self)
             let lines = text.split(separator: "\r\n").map(String.init)
             #expect(lines[0].hasPrefix("/dev/pts/"))
-            #expect(Array(lines[1...]) == ["17 91", "xterm-256color", "hello", "40 100", "got hello"])
+            #expect(
+                Array(lines[1...]) == ["17 91", "xterm-256color", "hello", "40 100", "got hello"])
             #expect(process.status == .exited)
             #expect(process.stderrBytes == 0)
             #expect(
                 try harness.failure {
-                    harness.supervisor.resize(id, to: .with { ($0.columns, $0.rows) = (1, 1) }, by: $0)
+                    harness.supervisor.resize(
+                        id, to: .with { ($0.columns, $0.rows) = (1, 1) }, by: $0)
                 } == .processNotRunning)
             let plain = try harness.start(shell("sleep 60"))
             #expect(
@@ -251,7 +259,9 @@ extension WithProcesses {
             #expect(process.stdoutBytes == 6)
             #expect(Instant.now() - began < .seconds(2))
             for started in loud {
-                let process = try harness.process { harness.supervisor.get(started.process.id, by: $0) }
+                let process = try harness.process {
+                    harness.supervisor.get(started.process.id, by: $0)
+                }
                 #expect(process.stdoutBytes > 0)
             }
             try harness.shutDown()

@@ -31,7 +31,9 @@ extension WithProcesses {
             #expect(late.status == .failed)
             #expect(late.terminationReason == .queueTimeout)
             #expect(late.outcome != nil)
-            _ = try harness.process { harness.supervisor.stop(first.process.id, grace: .zero, by: $0) }
+            _ = try harness.process {
+                harness.supervisor.stop(first.process.id, grace: .zero, by: $0)
+            }
             let running: Process = try harness.wait { notice in
                 if case .running(second.serial, let process) = notice { return process }
                 return nil
@@ -73,7 +75,8 @@ extension WithProcesses {
 
         @Test func aSignalHasAName() throws {
             let harness = try Harness()
-            let started = try harness.start(shell("trap 'exit 5' RTMIN+2; echo up; while :; do sleep 0.01; done"))
+            let started = try harness.start(
+                shell("trap 'exit 5' RTMIN+2; echo up; while :; do sleep 0.01; done"))
             let id = started.process.id
             try harness.waitForOutput(of: id)
             for name in ["", "0", "-1", "65", "SIGNOPE", "TERM ", "RTMIN+40", "SIGSIGTERM"] {
@@ -93,7 +96,8 @@ extension WithProcesses {
 
         @Test func aStoppedProcessStillAnswersTerm() throws {
             let harness = try Harness()
-            let started = try harness.start(shell("trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done"))
+            let started = try harness.start(
+                shell("trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done"))
             let id = started.process.id
             try harness.waitForOutput(of: id)
             _ = try harness.process { harness.supervisor.signal(id, "STOP", .tree, by: $0) }
@@ -126,7 +130,9 @@ extension WithProcesses {
             #expect(again.serial == started.serial)
             harness.supervisor.abandon(first, reason: .cancelled)
             try harness.turn(for: .milliseconds(100))
-            #expect(try harness.process { harness.supervisor.get(started.process.id, by: $0) }.status == .running)
+            #expect(
+                try harness.process { harness.supervisor.get(started.process.id, by: $0) }.status
+                    == .running)
             harness.supervisor.abandon(second, reason: .cancelled)
             let process = try harness.end(of: started.process.id, seconds: 2)
             #expect(process.status == .killed)
@@ -149,7 +155,9 @@ extension WithProcesses {
                 try harness.turn(for: .milliseconds(150))
                 if comesBack { _ = try harness.start(spec, change) }
                 try harness.turn(for: .milliseconds(400))
-                let process = try harness.process { harness.supervisor.get(started.process.id, by: $0) }
+                let process = try harness.process {
+                    harness.supervisor.get(started.process.id, by: $0)
+                }
                 #expect((process.status == .running) == comesBack)
                 if !comesBack { #expect(process.terminationReason == .callerGone) }
             }
@@ -164,7 +172,9 @@ extension WithProcesses {
 
         @Test func aKeptProcessIsHeldForTheWindowAndThenLetGo() throws {
             let harness = try Harness { $0.resumeWindow = .milliseconds(300) }
-            let (call, answer) = try harness.tryStart(program("head", "-c", "30000000", "/dev/zero")) {
+            let (call, answer) = try harness.tryStart(
+                program("head", "-c", "30000000", "/dev/zero")
+            ) {
                 $0.policy = .keep
                 $0.held = true
             }
@@ -206,7 +216,9 @@ extension WithProcesses {
             for other in [
                 shell("echo twice"), shell("echo once"), shell("echo once") { $0.timeoutMs = 1 },
             ] {
-                guard case (_, .failure(let refusal)) = try harness.tryStart(other, { $0.requestKey = "k" })
+                guard
+                    case (_, .failure(let refusal)) = try harness.tryStart(
+                        other, { $0.requestKey = "k" })
                 else { throw Harness.TimedOut() }
                 #expect(refusal.reason == .requestKeyReused)
             }
@@ -250,9 +262,12 @@ extension WithProcesses {
         @Test func theOldestGiveWayToNewOutput() throws {
             let harness = try Harness { $0.maxOutputMemory = 4 << 20 }
             var ids: [String] = []
-            for _ in 0..<10 { ids.append(try harness.run(program("head", "-c", "1000000", "/dev/zero")).id) }
+            for _ in 0..<10 {
+                ids.append(try harness.run(program("head", "-c", "1000000", "/dev/zero")).id)
+            }
             #expect(harness.supervisor.arena.bytesInUse <= 5 << 20)
-            #expect(try harness.failure { harness.supervisor.get(ids[0], by: $0) } == .processNotFound)
+            #expect(
+                try harness.failure { harness.supervisor.get(ids[0], by: $0) } == .processNotFound)
             #expect(try harness.process { harness.supervisor.get(ids[9], by: $0) }.lastSeq > 0)
             // Who runs keeps its share, and is not stopped.
             let loud = try harness.run(program("head", "-c", "20000000", "/dev/zero"))
@@ -275,7 +290,8 @@ extension WithProcesses {
                 return nil
             }
             for ordinal in retired {
-                harness.supervisor.acknowledgeRetired(started.serial, ordinal: ordinal, by: Harness.link)
+                harness.supervisor.acknowledgeRetired(
+                    started.serial, ordinal: ordinal, by: Harness.link)
             }
             #expect(harness.supervisor.arena.bytesInUse <= 1 << 20)
             let call = harness.newCall()
@@ -295,7 +311,9 @@ extension WithProcesses {
             var serials: [UInt64] = []
             for index in 0..<5 {
                 serials.append(
-                    try harness.start(shell("exit \(index)") { $0.labels = ["odd": "\(index % 2)"] }).serial)
+                    try harness.start(
+                        shell("exit \(index)") { $0.labels = ["odd": "\(index % 2)"] }
+                    ).serial)
             }
             let sleeper = try harness.start(shell("sleep 60"))
             try harness.turn(for: .milliseconds(100))
@@ -338,12 +356,14 @@ extension WithProcesses {
             let harness = try Harness()
             let started = try harness.start(shell("sleep 60"))
             let id = started.process.id
-            #expect(try harness.failure { harness.supervisor.delete(id, by: $0) } == .processRunning)
+            #expect(
+                try harness.failure { harness.supervisor.delete(id, by: $0) } == .processRunning)
             _ = try harness.process { harness.supervisor.stop(id, grace: .zero, by: $0) }
             let call = harness.newCall()
             harness.supervisor.delete(id, by: call)
             guard case .done = try harness.answer(to: call) else { throw Harness.TimedOut() }
-            #expect(try harness.failure { harness.supervisor.delete(id, by: $0) } == .processNotFound)
+            #expect(
+                try harness.failure { harness.supervisor.delete(id, by: $0) } == .processNotFound)
             try harness.shutDown()
         }
 

@@ -60,7 +60,10 @@ extension WithProcesses {
         @Test func aCommandThatIsMissingFailsAndSaysSo() throws {
             let harness = try Harness()
             for (spec, text) in [
-                (program("no-such-program"), "cannot execute 'no-such-program': No such file or directory"),
+                (
+                    program("no-such-program"),
+                    "cannot execute 'no-such-program': No such file or directory"
+                ),
                 (program("/etc/passwd"), "cannot execute '/etc/passwd': Permission denied"),
             ] {
                 let answer = try harness.start(spec)
@@ -151,7 +154,9 @@ extension WithProcesses {
             #expect(try harness.refusal(of: program("a\0b")) == .commandRequired)
             let long = String(repeating: "x", count: 140_000)
             #expect(try harness.refusal(of: program("echo", long)) == .argumentsTooLong)
-            let many = shell("true") { $0.args = .init(repeating: String(long.prefix(100_000)), count: 80) }
+            let many = shell("true") {
+                $0.args = .init(repeating: String(long.prefix(100_000)), count: 80)
+            }
             #expect(try harness.refusal(of: many) == .argumentsTooLong)
             for cwd in ["/no/such", "/etc/passwd", "no-such", "\0"] {
                 #expect(try harness.refusal(of: shell("true") { $0.cwd = cwd }) == .cwdInvalid)
@@ -166,7 +171,8 @@ extension WithProcesses {
             }
             #expect(try harness.refusal(of: shell("true") { $0.env["A"] = "\0" }) == .envInvalid)
             #expect(
-                try harness.refusal(of: shell("true") { $0.runAs = "no-such-user" }) == .userUnknown)
+                try harness.refusal(of: shell("true") { $0.runAs = "no-such-user" }) == .userUnknown
+            )
             for (columns, rows) in [(0, 24), (80, 0), (65_536, 24)] as [(UInt32, UInt32)] {
                 let spec = shell("true") { spec in
                     spec.terminal = .with {

@@ -21,7 +21,9 @@ extension WithProcesses {
             let harness = try Harness { $0.usesCgroups = usesCgroups }
             let marker = "marker\(UInt32.random(in: 0..<UInt32.max))"
             let started = try harness.start(
-                shell(Self.escaped + "( setsid sleep 3\(getpid()) & ); echo up; sleep 60; : \(marker)"))
+                shell(
+                    Self.escaped + "( setsid sleep 3\(getpid()) & ); echo up; sleep 60; : \(marker)"
+                ))
             try harness.waitForOutput(of: started.process.id)
             let tree = try #require(harness.supervisor.processes[started.serial]?.tree)
             var members: [pid_t] = []
@@ -191,7 +193,8 @@ extension Harness {
             var target = [CChar](repeating: 0, count: 512)
             let size = readlink("/proc/self/fd/" + name, &target, target.count - 1)
             guard size > 0 else { continue }
-            let path = String(decoding: target.prefix(size).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            let path = String(
+                decoding: target.prefix(size).map { UInt8(bitPattern: $0) }, as: UTF8.self)
             if !path.contains("/procgate-") { descriptors += 1 }
         }
         return Footprint(descriptors: descriptors, children: ProcessTable.ownChildren().count)

@@ -43,12 +43,18 @@ extension Supervisor {
         let before = arena.bytesInUse
         while arena.bytesInUse == before, let serial = ledger.popOldest() { forget(serial) }
         if arena.bytesInUse < before { return true }
-        guard !process.log.isHeld, process.log.retainBytes > Self.leastRetainedBytes else {
-            return false
-        }
-        let share = max(Self.leastRetainedBytes, process.log.retainBytes / 2)
-        retire(process.log.retain(atMost: share), of: process)
+        giveWay(process)
+        if arena.bytesInUse < before { return true }
+        let largest = processes.values.max { $0.log.retainedBytes < $1.log.retainedBytes }
+        if let largest { giveWay(largest) }
         return arena.bytesInUse < before
+    }
+
+    /// Keeps half as much from now on, of a held process what was released.
+    private func giveWay(_ process: SupervisedProcess) {
+        guard process.log.retainedBytes > Self.leastRetainedBytes else { return }
+        let share = max(Self.leastRetainedBytes, process.log.retainedBytes / 2)
+        retire(process.log.retain(atMost: share), of: process)
     }
 
     /// Keeps all output together under its limit.
@@ -60,7 +66,7 @@ extension Supervisor {
             excess -= (processes[serial]?.log.bytesInUse ?? 0) + EndedLedger.recordBytes
             forget(serial)
         }
-        guard excess > 0, !process.log.isHeld else { return }
+        guard excess > 0 else { return }
         // Nobody has ended: who prints keeps no more than its share.
         let share = configuration.maxOutputMemory / max(1, admission.runningCount)
         let bytes = max(Self.leastRetainedBytes, share)
@@ -71,6 +77,11 @@ extension Supervisor {
 
     // MARK: Ended processes
 
+    /// Output that is kept of a process whose caller went away.
+    private static let abandonedBytes = 1 << 20
+    /// Before memory that was freed goes back to the kernel.
+    private static let trimDelay: Duration = .milliseconds(200)
+
     /// An ended process that no call owns is remembered for its time.
     func rememberWhereLetGo(_ process: SupervisedProcess) {
         guard process.phase == .ended, process.owners.isEmpty,
@@ -78,7 +89,14 @@ extension Supervisor {
         else { return }
         process.isRemembered = true
         process.log.isHeld = false
-        retire(process.log.enforceRetention(), of: process)
+        if process.stopPlan.cause == .callerGone {
+            // Nobody is known to want it; its newest output may tell somebody why.
+            let kept = min(process.log.retainBytes, Self.abandonedBytes)
+            retire(process.log.retain(atMost: kept), of: process)
+            scheduleHousekeeping(in: Self.trimDelay)
+        } else {
+            retire(process.log.enforceRetention(), of: process)
+        }
         ledger.add(process.serial, expiresAt: now + configuration.retainTime)
         limitOutputMemory(for: process)
         scheduleHousekeeping(in: configuration.retainTime)
@@ -98,6 +116,7 @@ extension Supervisor {
         processes[process.serial] = nil
         serials[process.id] = nil
         waitingForRoom.remove(process.serial)
+        for call in process.owners.calls { owningCalls[call] = nil }
         if !process.requestKey.isEmpty {
             keys[keyName(owner: process.record.owner, key: process.requestKey)] = nil
         }

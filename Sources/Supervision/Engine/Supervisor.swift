@@ -100,6 +100,8 @@ public final class Supervisor {
 
     /// The free segments that keep their pages: 16 MiB.
     private static let pooledSegments = 64
+    /// 4 TiB; the address space has 128.
+    private static let largestOutputMemory = 1 << 42
 
     /// Forks the launcher first: to be called early, from the thread that will call `turn`.
     public init(_ configuration: SupervisorConfiguration) throws {
@@ -112,8 +114,10 @@ public final class Supervisor {
         _ = clinux_become_subreaper()
         signals = try SignalSource([SIGCHLD, SIGTERM])
         poller = try Poller()
+        // Twice what may be retained, for what is held and for segments that are hardly used.
+        let retained = min(max(0, configuration.maxOutputMemory), Self.largestOutputMemory)
         arena = try Arena(
-            capacityBytes: 2 * configuration.maxOutputMemory + (64 << 20),
+            capacityBytes: 2 * retained + (64 << 20),
             pooledSegments: Self.pooledSegments)
         let forestName = "procgate-" + stableHash(of: configuration.stateDirectory)
         let cgroups = configuration.usesCgroups ? CgroupForest(name: forestName) : nil

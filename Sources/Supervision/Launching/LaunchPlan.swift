@@ -140,7 +140,8 @@ struct LaunchPlanner {
             columns > 0, rows > 0
         else {
             throw Refusal(
-                .terminalInvalid, "a terminal has 1 to 65535 columns and rows, not"
+                .terminalInvalid,
+                "a terminal has 1 to 65535 columns and rows, not"
                     + " \(size.columns) and \(size.rows)")
         }
         return (columns, rows)

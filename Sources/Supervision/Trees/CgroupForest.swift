@@ -130,7 +130,8 @@ final class CgroupForest {
     }
 
     private static func enable(in path: String) -> Bool {
-        let available = SmallFile.read(path + "/cgroup.controllers")?
+        let available =
+            SmallFile.read(path + "/cgroup.controllers")?
             .split(whereSeparator: { $0 == " " || $0 == "\n" }).map(String.init) ?? []
         guard wanted.allSatisfy(available.contains) else { return false }
         let text = wanted.map { "+" + $0 }.joined(separator: " ")

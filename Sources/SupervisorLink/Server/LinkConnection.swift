@@ -79,14 +79,9 @@ final class LinkConnection {
     var isOverfull: Bool { output.count - sentCount > Self.mostQueuedBytes }
 
     func append(_ event: Event) {
-        event.withEncoder { encoder in
-            let count = encoder.byteCount
-            withUnsafeBytes(of: UInt32(count).littleEndian) { output.append(contentsOf: $0) }
-            let start = output.count
-            output.append(contentsOf: repeatElement(0, count: count))
-            output.withUnsafeMutableBytes { bytes in
-                encoder.write(into: UnsafeMutableRawBufferPointer(rebasing: bytes[start...]))
-            }
+        event.withEncoded { body in
+            withUnsafeBytes(of: UInt32(body.count).littleEndian) { output.append(contentsOf: $0) }
+            output.append(contentsOf: body)
         }
     }
 
