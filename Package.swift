@@ -130,6 +130,10 @@ let package = Package(
             ]),
         swiftTests("HTTP2Tests", ["HTTP2"] + nio),
         swiftTests(
+            "ProcgateClientTests",
+            ["ProcgateClient", "procgate", "GRPCWire", "GRPCProtos", "ProcgateV1", "Protobuf"]),
+        swiftTests("CommandLineTests", ["procgate", "ProcgateClient"]),
+        swiftTests(
             "GRPCWireTests",
             [
                 "GRPCWire", "HTTP2", "Protobuf", "GRPCProtos",

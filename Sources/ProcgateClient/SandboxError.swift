@@ -144,8 +144,3 @@ extension SandboxError {
         }
     }
 }
-
-/// So that `catch SandboxError.Reason.processNotFound` can be written.
-public func ~= (reason: SandboxError.Reason, error: any Error) -> Bool {
-    (error as? SandboxError)?.reason == reason
-}

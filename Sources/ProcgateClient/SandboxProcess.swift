@@ -152,22 +152,30 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     /// Sends a signal. To a queued process TERM, INT and KILL mean that it never starts.
     ///
     /// It is sent at most once: where its answer is lost, that is an error.
+    /// - Returns: Whether there was anything to send it to: `false` where the process had ended.
+    @discardableResult
     public func signal(
         _ signal: Signal, scope: SignalScope = .group
-    ) async throws(SandboxError) {
+    ) async throws(SandboxError) -> Bool {
         var request = SignalRequest()
         request.processId = id
         request.signal = signal.name
         request.scope = scope.wire
-        let answer = try await calls.unary(
-            ProcessService.signal, request, repeat: .onlyWhereUnseen, processID: id)
-        try note(answer.process)
+        do {
+            let answer = try await calls.unary(
+                ProcessService.signal, request, repeat: .onlyWhereUnseen, processID: id)
+            try note(answer.process)
+            return true
+        } catch where error.reason == .processNotRunning {
+            return false
+        }
     }
 
     /// Sends a signal by its name: `"TERM"`, `"SIGTERM"` or `"15"`.
+    @discardableResult
     public func signal(
         _ name: String, scope: SignalScope = .group
-    ) async throws(SandboxError) {
+    ) async throws(SandboxError) -> Bool {
         try await signal(Signal(name), scope: scope)
     }
 

@@ -23,7 +23,9 @@ struct SignalCommand: AsyncParsableCommand {
         SignalSource.ignoreBrokenPipes()
         let process = try await gateway.withSandbox { sandbox in
             let process = try await sandbox.getProcess(id)
-            try await process.signal(name, scope: scope)
+            guard try await process.signal(name, scope: scope) else {
+                throw Failure("process \(id) has ended: procgate show \(id) says how")
+            }
             return process.summary
         }
         if gateway.json { await Output.line(JSON(process).indented) }

@@ -23,7 +23,7 @@ struct SignalRelay {
                     Task {
                         // One that has ended needs none; a gateway that is gone is told of by
                         // whoever reads the output.
-                        try? await process.signal(SignalSource.name(number))
+                        _ = try? await process.signal(SignalSource.name(number))
                     }
                 case 2: Task { _ = try? await process.stop() }
                 default:

@@ -52,7 +52,7 @@ struct TerminalSession {
                     continue
                 }
                 if endsWithCaller {
-                    try? await session.process.signal(SignalSource.name(number))
+                    _ = try? await session.process.signal(SignalSource.name(number))
                     if number == SIGINT || number == SIGQUIT { continue }
                 }
                 Terminal.restore()

@@ -106,7 +106,8 @@ struct Serve: AsyncParsableCommand {
         do {
             gateway = try await Gateway.start(configuration, logger: logger)
         } catch {
-            throw Failure(Self.explanation(of: error))
+            let addresses = configuration.listen.map(\.description).joined(separator: ", ")
+            throw Failure(Self.explanation(of: error, listeningOn: addresses))
         }
         for address in gateway.addresses { standardOutput("listening on \(address)") }
         if let address = gateway.metricsAddress { standardOutput("metrics on \(address)") }
@@ -215,13 +216,13 @@ struct Serve: AsyncParsableCommand {
         return try TokenFile(reading: directory + "/token")
     }
 
-    private static func explanation(of error: any Error) -> String {
+    private static func explanation(of error: any Error, listeningOn addresses: String) -> String {
         switch error {
         case let error as GatewayError: error.description
         case let error as IOError:
-            "cannot listen: \(String(cString: strerror(error.errnoCode)))"
+            "cannot listen on \(addresses): \(String(cString: strerror(error.errnoCode)))"
         case is UnixDomainSocketPathWrongType:
-            "cannot listen: what is at the socket's path is no socket; remove it"
+            "cannot listen on \(addresses): what is at the socket's path is no socket; remove it"
         default: "cannot start: \(error)"
         }
     }

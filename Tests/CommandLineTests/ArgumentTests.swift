@@ -1,0 +1,94 @@
+// Arguments: what is read from the words of a command line.
+
+import Testing
+
+@testable import procgate
+
+@Suite("Arguments")
+struct ArgumentTests {
+    @Test(
+        "Durations are read, and written as they are read",
+        arguments: [
+            ("250ms", 250), ("5s", 5000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0),
+            ("90s", 90_000), ("1500ms", 1500),
+        ] as [(String, UInt64)])
+    func durations(text: String, milliseconds: UInt64) throws {
+        let duration = try #require(DurationArgument(argument: text))
+        #expect(duration.milliseconds == milliseconds)
+        #expect(DurationArgument(argument: duration.description) == duration)
+    }
+
+    @Test(
+        "What is no duration is refused",
+        arguments: [
+            "", "5", "s", "ms", "-5s", "1.5s", " 5s", "5 s", "5S", "5d", "x", "٣s",
+            "99999999999999999999s", "9000000000000h",
+        ])
+    func noDurations(text: String) {
+        #expect(DurationArgument(argument: text) == nil)
+    }
+
+    @Test(
+        "Sizes are read, and written as they are read",
+        arguments: [
+            ("64KiB", 65536), ("4MiB", 4 << 20), ("1GiB", 1 << 30), ("12B", 12), ("12", 12),
+            ("0", 0), ("1025B", 1025), ("2TiB", 2 << 40),
+        ] as [(String, UInt64)])
+    func sizes(text: String, bytes: UInt64) throws {
+        let size = try #require(SizeArgument(argument: text))
+        #expect(size.bytes == bytes)
+        #expect(SizeArgument(argument: size.description) == size)
+    }
+
+    @Test(
+        "What is no size is refused",
+        arguments: ["", "KiB", "4MB", "4kib", "-1B", "1.5GiB", "9999999999GiB", "4 MiB"])
+    func noSizes(text: String) {
+        #expect(SizeArgument(argument: text) == nil)
+    }
+
+    @Test("A pair is cut at the first equals sign")
+    func pairs() {
+        let pair = KeyValueArgument(argument: "A=b=c")
+        #expect(pair?.key == "A")
+        #expect(pair?.value == "b=c")
+        #expect(KeyValueArgument(argument: "A=")?.value == "")
+        #expect(KeyValueArgument(argument: "=b") == nil)
+        #expect(KeyValueArgument(argument: "A") == nil)
+    }
+
+    @Test("The first line of a token file that has one gives the token")
+    func tokens() {
+        #expect(firstToken(in: "# who\n\nalice  s3cret\nbob other\n") == "s3cret")
+        #expect(firstToken(in: "s3cret\n") == "s3cret")
+        #expect(firstToken(in: "# nobody\n \n") == nil)
+    }
+
+    @Test("Words after -- are the command's, whatever they look like")
+    func command() throws {
+        let exec = try #require(
+            try Procgate.parseAsRoot([
+                "exec", "--cwd", "/tmp", "--env", "A=1", "--env", "A=2", "-i", "--timeout", "5s",
+                "--", "ls", "-l", "--json", "--",
+            ]) as? Exec)
+        #expect(exec.command.program == "ls")
+        #expect(exec.command.arguments == ["-l", "--json", "--"])
+        #expect(exec.command.options.env == ["A": "2"])
+        #expect(exec.command.options.timeout == .seconds(5))
+        #expect(exec.command.interactive)
+        #expect(!exec.gateway.json)
+    }
+
+    @Test("^P^Q leaves, wherever the reads cut it, and a ^P alone goes through")
+    func detachKeys() {
+        var keys = DetachKeys()
+        #expect(keys.take([0x61, 0x10]) == ([0x61], false))
+        #expect(keys.take([0x62]) == ([0x10, 0x62], false))
+        #expect(keys.take([0x10, 0x10]) == ([0x10], false))
+        #expect(keys.take([0x11, 0x63]) == ([], true))
+    }
+}
+
+private func == (left: ([UInt8], Bool), right: ([UInt8], Bool)) -> Bool {
+    left.0 == right.0 && left.1 == right.1
+}

@@ -1,0 +1,70 @@
+// What is printed: JSON, tables, and how an end becomes an exit status.
+
+import Testing
+
+@testable import procgate
+
+@Suite("Output")
+struct OutputTests {
+    @Test("JSON is written on one line, or indented, with everything escaped that has to be")
+    func json() {
+        let value = JSON.object([
+            ("a", .number(-1)), ("b", .array([.null, .bool(true), .array([])])),
+            ("c\"", .string("\\ \n\t\u{1} ü 😀 \u{7F}")),
+        ])
+        #expect(
+            value.text
+                == #"{"a":-1,"b":[null,true,[]],"c\"":"\\ \n\t\u0001 ü 😀 \u007f"}"#)
+        #expect(JSON.array([.number(1), .number(2)]).indented == "[\n  1,\n  2\n]")
+    }
+
+    @Test(
+        "Base64 is padded",
+        arguments: [
+            ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy"),
+        ])
+    func base64(text: String, expected: String) {
+        #expect(procgate.base64(Array(text.utf8)) == expected)
+    }
+
+    @Test("Columns are as wide as what stands in them, and the last is cut to the terminal")
+    func table() {
+        var table = Table(["ID", "COMMAND"])
+        table.append(["1", "short"])
+        table.append(["12345", "a long command with words"])
+        #expect(
+            table.lines(width: nil) == [
+                "ID     COMMAND", "1      short", "12345  a long command with words",
+            ])
+        #expect(
+            table.lines(width: 17) == ["ID     COMMAND", "1      short", "12345  a long co…"])
+        #expect(table.lines(width: 20).allSatisfy { displayWidth($0) <= 20 })
+    }
+
+    @Test("Wide characters take two columns, and what moves the cursor none")
+    func widths() {
+        #expect(displayWidth("日本") == 4)
+        #expect(displayWidth("é") == 1)
+        #expect(Table.cut("日本語", to: 4) == "日…")
+        #expect(printable("a\u{1B}[2Jb\nc") == "a?[2Jb⏎c")
+    }
+
+    @Test("Arguments are shown as one would type them")
+    func quoting() {
+        #expect(ProcessText.quoted("plain-1.txt") == "plain-1.txt")
+        #expect(ProcessText.quoted("it's $x") == #"'it'\''s $x'"#)
+        #expect(ProcessText.quoted("") == "''")
+    }
+
+    @Test("Times and sizes are short")
+    func figures() {
+        #expect(ProcessText.length(999) == "999ms")
+        #expect(ProcessText.length(119_999) == "119s")
+        #expect(ProcessText.length(7_199_999) == "119m")
+        #expect(ProcessText.length(-5) == "0ms")
+        #expect(ProcessText.size(1023) == "1023B")
+        #expect(ProcessText.size(1536) == "1.5KiB")
+        #expect(ProcessText.size(16 << 20) == "16MiB")
+        #expect(ProcessText.timestamp(1_000_000_000_007) == "2001-09-09T01:46:40.007Z")
+    }
+}

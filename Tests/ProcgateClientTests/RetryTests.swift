@@ -1,0 +1,81 @@
+// When a failed call is tried again.
+
+import Testing
+
+@testable import ProcgateClient
+
+@Suite("Repeats")
+struct RetryTests {
+    /// Always as long as it may be.
+    private struct Longest: RandomNumberGenerator {
+        mutating func next() -> UInt64 { .max }
+    }
+
+    @Test("The delays' bound doubles up to the largest, and begins anew after a success")
+    func doubling() {
+        var backoff = Backoff()
+        var random = Longest()
+        var delays = (0..<9).map { _ in backoff.next(using: &random) }
+        #expect(delays.first.map { $0 <= Backoff.first } == true)
+        #expect(delays.allSatisfy { $0 <= Backoff.largest })
+        #expect(delays == delays.sorted())
+        backoff.reset()
+        delays = [backoff.next(using: &random)]
+        #expect(delays[0] <= Backoff.first)
+    }
+
+    @Test("A call gives up when its patience is over, counted from the first failure")
+    func patience() {
+        var retry = RetryState(patience: .seconds(2))
+        var random = Longest()
+        #expect(retry.failed(now: .seconds(100), pushback: nil, using: &random) != .giveUp)
+        #expect(retry.failed(now: .seconds(101), pushback: nil, using: &random) != .giveUp)
+        #expect(retry.failed(now: .seconds(103), pushback: nil, using: &random) == .giveUp)
+    }
+
+    @Test("What works in between starts the patience anew")
+    func successInBetween() {
+        var retry = RetryState(patience: .seconds(2))
+        var random = Longest()
+        _ = retry.failed(now: .seconds(100), pushback: nil, using: &random)
+        retry.succeeded()
+        #expect(retry.failed(now: .seconds(103), pushback: nil, using: &random) != .giveUp)
+    }
+
+    @Test("The gateway's own delay is kept exactly, and a negative one forbids the repeat")
+    func pushback() {
+        var random = SystemRandomNumberGenerator()
+        var retry = RetryState(patience: .seconds(30))
+        #expect(
+            retry.failed(now: .zero, pushback: .milliseconds(700), using: &random)
+                == .repeatAfter(.milliseconds(700)))
+        #expect(retry.failed(now: .zero, pushback: .milliseconds(-1), using: &random) == .giveUp)
+    }
+
+    @Test("A burst is let through; what exceeds it waits its turn")
+    func budget() {
+        var budget = RetryBudget()
+        let waits = (0..<400).map { _ in budget.take(now: .zero) }
+        #expect(waits[0] == .zero)
+        #expect(waits[Int(RetryBudget.burst) - 1] == .zero)
+        #expect(waits[399] > .milliseconds(900) && waits[399] < .milliseconds(1100))
+        #expect(budget.take(now: .seconds(10)) == .zero)
+    }
+
+    @Test("Request keys are 128 bits in hexadecimal, and differ")
+    func keys() {
+        let keys = (0..<1000).map { _ in makeRequestKey() }
+        #expect(Set(keys).count == 1000)
+        #expect(keys.allSatisfy { $0.count == 32 && $0.allSatisfy(\.isHexDigit) })
+    }
+
+    @Test("Durations go over the wire in whole milliseconds, rounded up")
+    func durations() {
+        #expect(Duration.microseconds(1).wireMilliseconds == 1)
+        #expect(Duration.zero.wireMilliseconds == 1)
+        #expect(Duration.zero.wholeMilliseconds == 0)
+        #expect(Duration.milliseconds(1500).wireMilliseconds == 1500)
+        #expect(Duration.seconds(Int64.max).wireMilliseconds == UInt64(Int64.max))
+        #expect(Duration.seconds(-5).wholeMilliseconds == 0)
+    }
+}
