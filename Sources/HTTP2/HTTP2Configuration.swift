@@ -25,7 +25,7 @@ public struct HTTP2Limits: Sendable, Equatable {
     /// PRIORITY and PRIORITY_UPDATE frames. Nothing here is prioritized.
     public var priorities = FloodLimit(burst: 256, perSecond: 32)
     /// RST_STREAM frames received ("rapid reset", CVE-2023-44487).
-    public var resets = FloodLimit(burst: 1024, perSecond: 64)
+    public var resets = FloodLimit(burst: 1024, perSecond: 256)
     /// RST_STREAM frames that the peer's errors made this side send (CVE-2025-8671).
     public var provokedResets = FloodLimit(burst: 128, perSecond: 16)
     /// PING and SETTINGS acknowledgements waiting for a peer that does not read.

@@ -232,7 +232,8 @@ private let frameReceivedThunk: nghttp2_on_frame_recv_callback = { codec, frame,
     case typeWindowUpdate:
         session.note(.windowUpdates)
     case typeReset:
-        session.note(.resets)
+        // A server may reset what it answered early, and refuse what it cannot take.
+        if session.role == .server { session.note(.resets) }
     default:
         break
     }

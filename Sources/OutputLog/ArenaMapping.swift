@@ -22,6 +22,17 @@ public final class ArenaMapping: Sendable {
         munmap(UnsafeMutableRawPointer(bitPattern: address), byteCount)
     }
 
+    /// Lets go of the pages of a range: they stay the arena's, and are mapped anew when
+    /// they are read again. Whole pages within the range alone.
+    func letGo(of range: Range<Int>) {
+        let page = 4_096
+        let start = (range.lowerBound + page - 1) / page * page
+        let end = range.upperBound / page * page
+        guard start < end, let base = UnsafeMutableRawPointer(bitPattern: address) else { return }
+        // A failure leaves them mapped, which is no harm.
+        _ = madvise(base + start, end - start, MADV_DONTNEED)
+    }
+
     /// The bytes from `offset` to the arena's end.
     func bytes(from offset: Int) -> UnsafeRawBufferPointer {
         let base = UnsafeRawPointer(bitPattern: address)

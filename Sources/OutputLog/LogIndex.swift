@@ -67,6 +67,11 @@ public struct LogIndex: Sendable {
         while let first = segments.first, first.ordinal <= ordinal { segments.removeFirst() }
     }
 
+    /// Nobody reads the log here any more: what of it was mapped is let go of.
+    public func letGoOfPages() {
+        for segment in segments { arena.letGo(of: segment.offset..<segment.offset + segment.end) }
+    }
+
     private mutating func append(_ segment: Segment) -> Bool {
         guard segment.offset >= 0, segment.end >= 0, segment.end <= BlockSize.large.rawValue,
             segment.offset <= arena.byteCount - segment.end,

@@ -243,8 +243,13 @@ public final class LogWriter {
     /// Moves `position` behind the record that begins there; returns its data's count.
     private func step(_ position: inout RecordPosition) -> Int? {
         guard let base = chain.first?.ordinal, position.seq <= lastSeq else { return nil }
-        var index = Int(position.ordinal) - Int(base)
-        if index < 0 { return nil }
+        if position.ordinal < base {
+            // It stood at the end of a block that has been retired since: the first record
+            // of the next one follows.
+            position.ordinal = base
+            position.offset = 0
+        }
+        var index = Int(position.ordinal - base)
         if position.offset >= chain[index].end {
             index += 1
             position.ordinal += 1

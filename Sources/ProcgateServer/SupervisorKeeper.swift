@@ -5,12 +5,14 @@ import Logging
 import NIOCore
 import NIOPosix
 import SupervisorLink
+import Synchronization
 
 /// Shared by all workers. A supervisor that dies at once each time is started again with
 /// growing pauses.
 final class SupervisorKeeper: Sendable {
     private let launcher: SupervisorLauncher
     private let logger: Logger
+    private let restartCount = Atomic<Int>(0)
 
     private static let firstPause = TimeAmount.milliseconds(50)
     private static let longestPause = TimeAmount.seconds(5)
@@ -19,6 +21,9 @@ final class SupervisorKeeper: Sendable {
         self.launcher = launcher
         self.logger = logger
     }
+
+    /// Supervisors that were started because one had died.
+    var restarts: Int { restartCount.load(ordering: .relaxed) }
 
     /// Connects `worker` again, however often that takes, until it is closed.
     func reconnect(_ worker: Worker, after pause: TimeAmount = firstPause) {
@@ -33,6 +38,7 @@ final class SupervisorKeeper: Sendable {
     private func attempt(_ worker: Worker, after pause: TimeAmount) {
         do throws(SupervisorError) {
             let socket = try launcher.connect()
+            if socket.isFirst { restartCount.wrappingAdd(1, ordering: .relaxed) }
             worker.connect(socket).whenComplete { [self] result in
                 switch result {
                 case .success:

@@ -26,7 +26,7 @@ final class Worker: @unchecked Sendable {
     private var idle: KeepAliveList
     /// Of those who could not say who they are.
     var failures = FailureLimiter()
-    private let keeper: SupervisorKeeper
+    let keeper: SupervisorKeeper
     private var isClosed = false
 
     init(

@@ -37,6 +37,30 @@ import Testing
         }
     }
 
+    @Test func aPeerThatNeverReadsItsSocketCostsLittle() async throws {
+        let sent = Atomic<Int>(0)
+        let endless = ServerMethod(Post.count) { call in
+            let letter = Letter("", bytes: [UInt8](repeating: 1, count: 50_000))
+            while true {
+                try await call.send(letter)
+                sent.wrappingAdd(50_000, ordering: .relaxed)
+            }
+        }
+        try await withServer([endless, CallTests.echo]) { loopback in
+            let greedy = try await GreedyPeer.connect(to: loopback.target)
+            let channel = loopback.makeChannel()
+            var before = -1
+            while before <= 0 || before != sent.load(ordering: .relaxed) {
+                before = sent.load(ordering: .relaxed)
+                for _ in 0..<200 { _ = try await channel.unary(Post.echo, Letter("")) }
+            }
+            // The kernel's buffers on both sides, a piece of output, and the call's queue.
+            #expect(before < 16_000_000)
+            try await greedy.close()
+            await channel.close()
+        }
+    }
+
     @Test func aHandlerThatDoesNotTakeHoldsTheCallerBack() async throws {
         let release = Signal<Void>()
         let slow = ServerMethod(Post.join) { call in

@@ -45,7 +45,7 @@ final class Signal<Value: Sendable>: Sendable {
         continuation.yield(value)
     }
 
-    /// The next value; fails the test's process after a while rather than hanging.
+    /// The next value; waits for it as long as the test may take.
     func next() async -> Value? {
         var iterator = stream.makeAsyncIterator()
         return await iterator.next()

@@ -162,3 +162,33 @@ final class ManualServer: Sendable {
     ])
     private static let trailers = HeaderList(immortal: ["grpc-status": "0"])
 }
+
+/// Asks for a stream with the largest windows there are, and reads nothing from its socket.
+enum GreedyPeer {
+    static func connect(to target: GRPCTarget) async throws -> any Channel {
+        guard case .http(let host, let port) = target else {
+            throw ChannelError.unknownLocalAddress
+        }
+        let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .channelOption(.autoRead, value: false)
+            .connect(host: host, port: port).get()
+        try await channel.writeAndFlush(ByteBuffer(bytes: opening))
+        return channel
+    }
+
+    /// Preface; SETTINGS with INITIAL_WINDOW_SIZE 2^31-1; a WINDOW_UPDATE for the connection;
+    /// the request's fields, and its message, which is empty.
+    private static let opening: [UInt8] = {
+        func field(_ name: String, _ value: String) -> [UInt8] {
+            [0, UInt8(name.utf8.count)] + name.utf8 + [UInt8(value.utf8.count)] + value.utf8
+        }
+        let block =
+            field(":method", "POST") + field(":scheme", "http") + field(":path", "/test.Post/Count")
+            + field(":authority", "localhost") + field("content-type", "application/grpc")
+        return Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
+            + [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff]
+            + [0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0xff, 0, 0]
+            + [0, 0, UInt8(block.count), 1, 4, 0, 0, 0, 1] + block
+            + [0, 0, 5, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0]
+    }()
+}

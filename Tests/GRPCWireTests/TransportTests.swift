@@ -176,7 +176,8 @@ import Testing
             // Speaks HTTP/2 once, and never again.
             let mute = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
                 .connect(host: "127.0.0.1", port: port(server)).get()
-            try await mute.writeAndFlush(
+            // On a busy machine it may have been closed already.
+            try? await mute.writeAndFlush(
                 ByteBuffer(string: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0"))
             #expect(await closed.next() == "no answer to a keep-alive")
             try? await mute.close()

@@ -184,6 +184,20 @@ private struct Transcript {
         #expect(log.writer.unreleasedBytes == 0)
     }
 
+    @Test func releasesGoOnPastARetiredSegment() throws {
+        let log = try LogHarness(retainBytes: 100_000)
+        log.writer.isHeld = true
+        for _ in 0..<200 {
+            // All is released at the end of a block, before there is another one.
+            #expect(log.write([UInt8](repeating: 1, count: 60_000)))
+            log.writer.release(through: log.writer.lastSeq)
+            #expect(log.writer.unreleasedBytes == 0)
+            log.retired += log.writer.enforceRetention()
+            log.acknowledgeRetired(pinnedBy: [])
+        }
+        #expect(log.writer.retainedBytes <= 120_000)
+    }
+
     @Test func aFullArenaRefusesAndGoesOnWhenThereIsRoom() throws {
         let log = try LogHarness(retainBytes: 1 << 30, capacityBytes: 1 << 20)
         let data = [UInt8](repeating: 3, count: 200_000)

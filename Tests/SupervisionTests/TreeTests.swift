@@ -159,7 +159,9 @@ extension WithProcesses {
             try harness.turn(for: .milliseconds(50))
             harness.supervisor.reapOrphans()
             let after = try harness.footprint()
-            #expect(after == before)
+            #expect(after.descriptors == before.descriptors)
+            // What earlier tests left may have gone meanwhile.
+            #expect(after.children <= before.children)
             try harness.shutDown()
         }
     }

@@ -325,28 +325,21 @@ final class ClientStream: @unchecked Sendable {
 
     func headersReceived(_ block: HeaderBlock) {
         guard !isEnded else { return }
-        if let status = StatusFields.status(block) {
-            // Trailers alone.
+        let head = AnswerHead.of(block)
+        switch head.meaning {
+        case .status(let status):
             endStatus = status
             return
-        }
-        let http = block.string(":status") ?? ""
-        let type = block.string("content-type") ?? ""
-        guard http == "200", type.hasPrefix("application/grpc") else {
-            settle(TransportStatus.http(http))
+        case .failure(let status):
+            settle(status)
             return
+        case .answer(let isCompressed):
+            acceptsCompressed = isCompressed
         }
-        let encoding = block.string("grpc-encoding") ?? "identity"
-        guard let algorithm = CompressionAlgorithm(rawValue: encoding) else {
-            settle(GRPCStatus(.internal, "the server compresses by \(encoding)"))
-            return
-        }
-        acceptsCompressed = algorithm == .gzip
         hasAnswer = true
         replay = nil
-        let metadata = StatusFields.metadata(block)
         let receiver = shared.withLock { shared -> UnsafeContinuation<Void, Never>? in
-            shared.head = metadata
+            shared.head = head.metadata
             guard !wantsWhole else { return nil }
             defer { shared.receiver = nil }
             return shared.receiver
@@ -364,8 +357,7 @@ final class ClientStream: @unchecked Sendable {
     }
 
     func trailersReceived(_ block: HeaderBlock) {
-        endStatus =
-            StatusFields.status(block) ?? GRPCStatus(.unknown, "the answer ends without a status")
+        endStatus = AnswerEnd.of(block).status
     }
 
     func endReceived() {

@@ -60,12 +60,14 @@ final class RequestHead {
         router: ServiceRouter
     ) -> Disposition {
         guard method == "POST" else {
-            if path == "/healthz", method == "GET" || method == "HEAD" {
-                return .plain(status: "200", body: method == "GET" ? "ok\n" : "")
+            let hasBody = method != "HEAD"
+            let isReading = method == "GET" || !hasBody
+            if path == "/healthz", isReading {
+                return .plain(status: "200", body: hasBody ? "ok\n" : "")
             }
-            return router[path] == nil && method == "GET"
-                ? .plain(status: "404", body: "not found\n")
-                : .plain(status: "405", body: "gRPC is POST\n")
+            return router[path] == nil && isReading
+                ? .plain(status: "404", body: hasBody ? "not found\n" : "")
+                : .plain(status: "405", body: hasBody ? "gRPC is POST\n" : "")
         }
         guard let contentType, isGRPC(contentType) else {
             return .plain(status: "415", body: "gRPC has content-type application/grpc\n")

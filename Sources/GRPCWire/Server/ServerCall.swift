@@ -44,6 +44,7 @@ public final class ServerCall: @unchecked Sendable {
     @exclusivity(unchecked) private var receiver: UnsafeContinuation<Void, Never>?
     @exclusivity(unchecked) private var sender: UnsafeContinuation<Void, Never>?
     @exclusivity(unchecked) private var streamer: UnsafeContinuation<Void, Never>?
+    private var deflater: Deflater?
     @exclusivity(unchecked) private var messagesIn = 0
     @exclusivity(unchecked) private var messagesOut = 0
 
@@ -188,7 +189,7 @@ public final class ServerCall: @unchecked Sendable {
     ) async throws(GRPCStatus) {
         try await waitForRoom()
         if announcedCompression == .gzip, compress {
-            let packed = message.withEncoded { Gzip.deflate($0) }
+            let packed = message.withEncoded { pack($0) }
             enqueue(packed, isCompressed: true)
             return
         }
@@ -208,10 +209,16 @@ public final class ServerCall: @unchecked Sendable {
     {
         try await waitForRoom()
         if announcedCompression == .gzip, compress {
-            enqueue(encoded.withUnsafeReadableBytes { Gzip.deflate($0) }, isCompressed: true)
+            enqueue(encoded.withUnsafeReadableBytes { pack($0) }, isCompressed: true)
         } else {
             enqueue(encoded, isCompressed: false)
         }
+    }
+
+    private func pack(_ message: UnsafeRawBufferPointer) -> ByteBuffer {
+        let deflater = deflater ?? Deflater()
+        self.deflater = deflater
+        return deflater.deflate(message)
     }
 
     private func enqueue(_ message: ByteBuffer, isCompressed: Bool) {

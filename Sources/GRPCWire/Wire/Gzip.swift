@@ -11,7 +11,7 @@ public enum CompressionAlgorithm: String, Sendable, CaseIterable {
 
 enum Gzip {
     /// Window of 32 KiB, with the gzip header.
-    private static let windowBits: Int32 = 15 + 16
+    fileprivate static let windowBits: Int32 = 15 + 16
     private static let stepBytes = 64 * 1024
 
     /// Decompresses one message; stops as soon as more than `limitBytes` come out.
@@ -56,24 +56,46 @@ enum Gzip {
 
     /// Compresses one message.
     static func deflate(_ input: UnsafeRawBufferPointer) -> ByteBuffer {
-        var stream = z_stream()
+        Deflater().deflate(input)
+    }
+}
+
+/// Compresses messages one by one, keeping its 256 KiB of tables between them.
+///
+/// `~Copyable` would do, but a call holds it in an optional that is set at its first message.
+final class Deflater {
+    private let stream: UnsafeMutablePointer<z_stream>
+
+    init() {
+        // zlib's state points back to its stream, which therefore must not move.
+        stream = .allocate(capacity: 1)
+        stream.initialize(to: z_stream())
         let ready = deflateInit2_(
-            &stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, windowBits, 8, Z_DEFAULT_STRATEGY,
+            stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, Gzip.windowBits, 8, Z_DEFAULT_STRATEGY,
             ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
         precondition(ready == Z_OK, "out of memory for compression")
-        defer { deflateEnd(&stream) }
-        let bound = Int(deflateBound(&stream, UInt(input.count)))
+    }
+
+    deinit {
+        deflateEnd(stream)
+        stream.deallocate()
+    }
+
+    /// One message as a gzip member of its own.
+    func deflate(_ input: UnsafeRawBufferPointer) -> ByteBuffer {
+        deflateReset(stream)
+        let bound = Int(deflateBound(stream, UInt(input.count)))
         var output = ByteBufferAllocator().buffer(capacity: bound)
-        stream.next_in = UnsafeMutablePointer(
+        stream.pointee.next_in = UnsafeMutablePointer(
             mutating: input.baseAddress?.assumingMemoryBound(to: UInt8.self))
-        stream.avail_in = UInt32(input.count)
+        stream.pointee.avail_in = UInt32(input.count)
         output.writeWithUnsafeMutableBytes(minimumWritableBytes: bound) { target in
-            stream.next_out = target.baseAddress?.assumingMemoryBound(to: UInt8.self)
-            stream.avail_out = UInt32(target.count)
-            let offered = stream.avail_out
-            let result = CZlib.deflate(&stream, Z_FINISH)
+            stream.pointee.next_out = target.baseAddress?.assumingMemoryBound(to: UInt8.self)
+            stream.pointee.avail_out = UInt32(target.count)
+            let offered = stream.pointee.avail_out
+            let result = CZlib.deflate(stream, Z_FINISH)
             precondition(result == Z_STREAM_END, "a compressed message exceeded its bound")
-            return Int(offered - stream.avail_out)
+            return Int(offered - stream.pointee.avail_out)
         }
         return output
     }

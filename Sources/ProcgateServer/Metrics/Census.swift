@@ -10,6 +10,7 @@ extension Worker {
     /// the gateway's own figures do not depend on it.
     func refresh(_ metrics: GatewayMetrics, _ done: EventLoopPromise<Void>) {
         eventLoop.execute { [self] in
+            metrics.recordRestarts(keeper.restarts)
             guard let link, !link.isLost else {
                 metrics.recordAbsence()
                 return done.succeed()
@@ -40,9 +41,13 @@ extension GatewayMetrics {
         }
         gauge("procgate_queue_length")
             .record(Double(census.processes[UInt32(ProcessStatus.queued.rawValue)] ?? 0))
-        gauge("procgate_output_bytes").record(Double(census.outputBytes))
+        gauge("procgate_retained_bytes").record(Double(census.outputBytes))
         gauge("procgate_spawned_processes").record(Double(census.spawned))
         gauge("procgate_spawn_seconds_sum").record(Double(census.spawnUs) / 1e6)
+    }
+
+    func recordRestarts(_ count: Int) {
+        gauge("procgate_supervisor_restarts_total").record(Double(count))
     }
 
     func recordAbsence() {

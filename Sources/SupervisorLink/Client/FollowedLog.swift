@@ -88,6 +88,7 @@ public final class FollowedLog: @unchecked Sendable {
     fileprivate func remove(_ reader: LogReader) {
         readers[ObjectIdentifier(reader)] = nil
         acknowledgeRetired()
+        if follows == 1 { index.letGoOfPages() }
         link.unfollow(self)
     }
 
