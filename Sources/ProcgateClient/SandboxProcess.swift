@@ -166,7 +166,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
                 ProcessService.signal, request, repeat: .onlyWhereUnseen, processID: id)
             try note(answer.process)
             return true
-        } catch where error.reason == .processNotRunning {
+        } catch  where error.reason == .processNotRunning {
             return false
         }
     }

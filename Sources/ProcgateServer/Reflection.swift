@@ -13,7 +13,8 @@ struct Reflection: Sendable {
     private let services: [String]
 
     init(files: [Protobuf.FileDescriptor]) {
-        self.files = Dictionary(files.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        self.files = Dictionary(
+            files.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
         fileOfSymbol = Dictionary(
             files.flatMap { file in file.symbols.map { ($0, file.name) } },
             uniquingKeysWith: { first, _ in first })

@@ -16,39 +16,43 @@ enum Gzip {
 
     /// Decompresses one message; stops as soon as more than `limitBytes` come out.
     static func inflate(_ input: ByteBuffer, limitBytes: Int) throws(GRPCStatus) -> ByteBuffer {
-        var stream = z_stream()
+        // zlib's state points back to its stream, which therefore must not move.
+        let stream = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
+        stream.initialize(to: z_stream())
+        defer { stream.deallocate() }
         guard
             inflateInit2_(
-                &stream, windowBits, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
+                stream, windowBits, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
         else { throw GRPCStatus(.internal, "out of memory for decompression") }
-        defer { inflateEnd(&stream) }
+        defer { inflateEnd(stream) }
         var output = ByteBufferAllocator().buffer(
             capacity: min(max(input.readableBytes * 4, 256), stepBytes, limitBytes + 1))
         var result = Z_OK
         var isOverLimit = false
         input.withUnsafeReadableBytes { bytes in
-            stream.next_in = UnsafeMutablePointer(
+            stream.pointee.next_in = UnsafeMutablePointer(
                 mutating: bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
-            stream.avail_in = UInt32(bytes.count)
+            stream.pointee.avail_in = UInt32(bytes.count)
             repeat {
                 let room = min(stepBytes, limitBytes + 1 - output.readableBytes)
                 let before = output.readableBytes
                 output.writeWithUnsafeMutableBytes(minimumWritableBytes: room) { target in
-                    stream.next_out = target.baseAddress?.assumingMemoryBound(to: UInt8.self)
-                    stream.avail_out = UInt32(min(target.count, room))
-                    let offered = stream.avail_out
-                    result = CZlib.inflate(&stream, Z_NO_FLUSH)
-                    return Int(offered - stream.avail_out)
+                    stream.pointee.next_out = target.baseAddress?.assumingMemoryBound(
+                        to: UInt8.self)
+                    stream.pointee.avail_out = UInt32(min(target.count, room))
+                    let offered = stream.pointee.avail_out
+                    result = CZlib.inflate(stream, Z_NO_FLUSH)
+                    return Int(offered - stream.pointee.avail_out)
                 }
                 isOverLimit = output.readableBytes > limitBytes
-                if output.readableBytes == before, stream.avail_in == 0 { break }
+                if output.readableBytes == before, stream.pointee.avail_in == 0 { break }
             } while result == Z_OK && !isOverLimit
         }
         guard !isOverLimit else {
             throw GRPCStatus(
                 .resourceExhausted, "a message decompresses to more than \(limitBytes) bytes")
         }
-        guard result == Z_STREAM_END, stream.avail_in == 0 else {
+        guard result == Z_STREAM_END, stream.pointee.avail_in == 0 else {
             throw GRPCStatus(.internal, "a compressed message is damaged")
         }
         return output
@@ -61,8 +65,6 @@ enum Gzip {
 }
 
 /// Compresses messages one by one, keeping its 256 KiB of tables between them.
-///
-/// `~Copyable` would do, but a call holds it in an optional that is set at its first message.
 final class Deflater {
     private let stream: UnsafeMutablePointer<z_stream>
 

@@ -87,7 +87,7 @@ extension Worker {
         while let request = try await call.next(AttachRequest.self) {
             do throws(GRPCStatus) {
                 try await take(request, for: processID, by: &writer)
-            } catch where error.isAboutAnEndedProcess {
+            } catch  where error.isAboutAnEndedProcess {
                 continue
             }
         }

@@ -14,7 +14,10 @@ extension Worker {
         (ProcessService.exec.path, ProcessService.exec.kind, Worker.exec),
         (ProcessService.startProcess.path, ProcessService.startProcess.kind, Worker.startProcess),
         (ProcessService.getProcess.path, ProcessService.getProcess.kind, Worker.getProcess),
-        (ProcessService.listProcesses.path, ProcessService.listProcesses.kind, Worker.listProcesses),
+        (
+            ProcessService.listProcesses.path, ProcessService.listProcesses.kind,
+            Worker.listProcesses
+        ),
         (
             ProcessService.watchProcesses.path, ProcessService.watchProcesses.kind,
             Worker.watchProcesses

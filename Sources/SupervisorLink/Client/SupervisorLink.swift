@@ -70,7 +70,8 @@ public final class SupervisorLink: @unchecked Sendable {
             .channelOption(
                 .recvAllocator,
                 value: AdaptiveRecvByteBufferAllocator(
-                    minimum: 1_024, initial: 4_096, maximum: 65_536))
+                    minimum: 1_024, initial: 4_096, maximum: 65_536)
+            )
             .withConnectedSocket(socket.descriptor.release())
             .flatMapThrowing { channel in
                 let link = SupervisorLink(

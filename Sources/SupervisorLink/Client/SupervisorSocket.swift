@@ -66,7 +66,9 @@ public struct SupervisorSocket: ~Copyable {
         var command = Command()
         command.kind = .hello(hello)
         let frame = LinkFrame.encoded(command)
-        let sent = frame.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+        let sent = frame.withUnsafeBytes {
+            send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+        }
         guard sent == frame.count else { throw .lost(failure("greeting the supervisor")) }
 
         var arenaDescriptor: Int32 = -1
@@ -82,7 +84,8 @@ public struct SupervisorSocket: ~Copyable {
         guard welcome.protocol == protocolVersion else {
             throw .protocolViolation(
                 "the supervisor speaks protocol \(welcome.protocol), this gateway "
-                    + "\(protocolVersion): stop it, or start a gateway of version \(welcome.version)")
+                    + "\(protocolVersion): stop it, or start a gateway of version \(welcome.version)"
+            )
         }
         guard arenaDescriptor >= 0, let bytes = Int(exactly: welcome.arenaBytes) else {
             throw .protocolViolation("the Welcome came without its memory")

@@ -83,7 +83,7 @@ struct TerminalSession {
     private func endInput() async throws {
         do {
             try await session.closeStdin()
-        } catch where error.reason == .failedPrecondition {
+        } catch  where error.reason == .failedPrecondition {
             try await session.write([0x04])
         }
     }

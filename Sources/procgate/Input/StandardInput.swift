@@ -29,7 +29,8 @@ struct DescriptorInput: AsyncSequence, Sendable {
                     filled = Swift.max(0, count)
                 }
                 guard count >= 0 else {
-                    return .failure(procgate.Failure("cannot read: \(String(cString: strerror(code)))"))
+                    return .failure(
+                        procgate.Failure("cannot read: \(String(cString: strerror(code)))"))
                 }
                 return .success(bytes)
             }

@@ -48,7 +48,8 @@ enum EnvironmentOptions {
             if name == "no-token", isGiven("token-file", in: arguments) { continue }
             switch form {
             case .value: arguments += ["--\(name)", value]
-            case .list: arguments += value.split(separator: ",").flatMap { ["--\(name)", String($0)] }
+            case .list:
+                arguments += value.split(separator: ",").flatMap { ["--\(name)", String($0)] }
             case .flag: if isSet(value) { arguments.append("--\(name)") }
             }
         }

@@ -51,7 +51,8 @@ struct LineLog: LogHandler {
             .sorted { $0.key < $1.key }
         switch format {
         case .text:
-            var line = "\(Self.timestamp()) \(event.level.rawValue) \(Self.plain("\(event.message)"))"
+            var line =
+                "\(Self.timestamp()) \(event.level.rawValue) \(Self.plain("\(event.message)"))"
             for (key, value) in fields { line += " \(key)=\(Self.word("\(value)"))" }
             standardError(line)
         case .json:
@@ -79,7 +80,8 @@ struct LineLog: LogHandler {
 
     /// One line, whatever a caller put into it.
     private static func plain(_ text: String) -> String {
-        String(text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : Character($0) })
+        String(
+            text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : Character($0) })
     }
 
     private static func word(_ text: String) -> String {
