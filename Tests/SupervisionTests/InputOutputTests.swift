@@ -49,7 +49,8 @@ extension WithProcesses {
                 $0.follow = true
             }
             let serial = started.serial
-            try harness.turn(for: .milliseconds(300))
+            try harness.waitForOutput(of: started.process.id, count: 4 << 20)
+            try harness.turn(for: .milliseconds(50))
             let stuck = try harness.process { harness.supervisor.get(started.process.id, by: $0) }
             #expect(stuck.status == .running)
             #expect(stuck.stdoutBytes >= 4 << 20)
@@ -87,7 +88,8 @@ extension WithProcesses {
                 }
             }
             let started = try harness.start(spec)
-            try harness.turn(for: .milliseconds(200))
+            try harness.waitForOutput(of: started.process.id, count: 100_000)
+            try harness.turn(for: .milliseconds(50))
             var process = try harness.process { harness.supervisor.get(started.process.id, by: $0) }
             #expect(process.status == .running)
             #expect(process.stdoutBytes < 300_000)

@@ -140,6 +140,26 @@ extension WithProcesses {
             try harness.shutDown()
         }
 
+        @Test func limitsAreSetAndSaidToBe() throws {
+            let harness = try Harness()
+            try #require(!harness.supervisor.forest.limitsWholeTrees)
+            let (process, text) = try harness.output(
+                of: shell("ulimit -v; ulimit -p") {
+                    $0.runAs = "54321"
+                    $0.limits = .with {
+                        $0.memoryBytes = 100 << 20
+                        $0.maxProcesses = 7
+                    }
+                })
+            #expect(text == "102400\n7\n")
+            #expect(process.limitsEnforced == .rlimit)
+            let processor = try harness.run(
+                shell("true") { $0.limits = .with { $0.cpuMillis = 500 } })
+            #expect(processor.limitsEnforced == LimitsEnforcement.none)
+            #expect(try harness.run(shell("true")).limitsEnforced == .unspecified)
+            try harness.shutDown()
+        }
+
         @Test func everyCommandLeadsASessionOfItsOwn() throws {
             let harness = try Harness()
             let (process, text) = try harness.output(of: shell("ps -o pid=,pgid=,sid= -p $$"))

@@ -119,7 +119,7 @@ public final class Supervisor {
         arena = try Arena(
             capacityBytes: 2 * retained + (64 << 20),
             pooledSegments: Self.pooledSegments)
-        let forestName = "procgate-" + stableHash(of: configuration.stateDirectory)
+        let forestName = CgroupForest.namePrefix + stableHash(of: configuration.stateDirectory)
         let cgroups = configuration.usesCgroups ? CgroupForest(name: forestName) : nil
         forest = Forest(cgroups: cgroups)
         planner = LaunchPlanner(

@@ -13,6 +13,7 @@ final class CgroupForest {
     private var pool: [CgroupLeaf] = []
     private var madeCount = 0
 
+    static let namePrefix = "procgate-"
     /// Free leaves that are kept.
     private static let pooledLeaves = 256
     /// What killing the remains of an earlier supervisor may take.
@@ -24,15 +25,15 @@ final class CgroupForest {
     init?(name: String) {
         guard let own = Self.ownCgroup() else { return nil }
         path = own + "/" + name
-        Self.removeRemains(at: path)
-        guard mkdir(path, 0o755) == 0 || errno == EEXIST else { return nil }
-        let raw = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        Self.killRemains(at: path)
+        Self.removeEmptyForests(in: own)
+        let raw = Self.makeLocked(path)
         guard raw >= 0 else { return nil }
         directory = FileDescriptor(owning: raw)
         hasControllers = Self.enableControllers(own: own, forest: path)
         // Whoever may not kill by the cgroup finds descendants by their mark.
         guard let leaf = take(), leaf.canKill else {
-            Self.removeRemains(at: path)
+            Self.removeTree(path)
             return nil
         }
         give(leaf)
@@ -60,7 +61,7 @@ final class CgroupForest {
     /// Removes the forest, once all leaves were given back.
     func remove() {
         pool.removeAll()
-        Self.removeRemains(at: path)
+        Self.removeTree(path)
     }
 
     // MARK: Finding and clearing
@@ -84,7 +85,39 @@ final class CgroupForest {
         return nil
     }
 
-    private static func removeRemains(at path: String) {
+    /// Whoever holds the lock of a forest's directory lives. Returns the descriptor, or -1.
+    private static func makeLocked(_ path: String) -> Int32 {
+        for _ in 0..<100 {
+            guard mkdir(path, 0o755) == 0 || errno == EEXIST else { return -1 }
+            let raw = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+            guard raw >= 0 else { continue }
+            // Another supervisor that clears up may hold it for a moment, or remove it.
+            if flock(raw, LOCK_EX | LOCK_NB) == 0, access(path + "/cgroup.procs", F_OK) == 0 {
+                return raw
+            }
+            close(raw)
+            usleep(1000)
+        }
+        return -1
+    }
+
+    /// Forests of supervisors that died, of other state directories: those that nobody
+    /// lives in are of no use to anybody.
+    private static func removeEmptyForests(in own: String) {
+        forEachDirectory(in: own) { name in
+            guard name.hasPrefix(namePrefix) else { return }
+            let path = own + "/" + name
+            let raw = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+            guard raw >= 0 else { return }
+            let directory = FileDescriptor(owning: raw)
+            guard flock(directory.raw, LOCK_EX | LOCK_NB) == 0,
+                SmallFile.read("cgroup.events", in: directory.raw)?.hasPrefix("populated 0") == true
+            else { return }
+            removeTree(path)
+        }
+    }
+
+    private static func killRemains(at path: String) {
         guard access(path, F_OK) == 0, !isOwn(path) else { return }
         SmallFile.write("1", to: path + "/cgroup.kill")
         let deadline = Instant.now() + cleanUpTime
@@ -96,20 +129,24 @@ final class CgroupForest {
         removeTree(path)
     }
 
-    private static func isOwn(_ path: String) -> Bool {
-        ownCgroup().map { $0 == path || $0.hasPrefix(path + "/") } ?? false
-    }
-
-    private static func removeTree(_ path: String) {
+    private static func forEachDirectory(in path: String, _ body: (String) -> Void) {
         guard let listing = opendir(path) else { return }
+        defer { closedir(listing) }
         while let entry = readdir(listing) {
             guard entry.pointee.d_type == UInt8(DT_DIR) else { continue }
             let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
                 pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
             }
-            if name != ".", name != ".." { removeTree(path + "/" + name) }
+            if name != ".", name != ".." { body(name) }
         }
-        closedir(listing)
+    }
+
+    private static func isOwn(_ path: String) -> Bool {
+        ownCgroup().map { $0 == path || $0.hasPrefix(path + "/") } ?? false
+    }
+
+    private static func removeTree(_ path: String) {
+        forEachDirectory(in: path) { removeTree(path + "/" + $0) }
         rmdir(path)
     }
 
@@ -121,7 +158,7 @@ final class CgroupForest {
         if !enable(in: own), isAlone(in: own) {
             // No cgroup but the root has both processes and controlled children: the
             // supervisor, alone in its own, moves one level down.
-            let room = own + "/procgate-supervisor"
+            let room = own + "/supervisor.procgate"
             mkdir(room, 0o755)
             SmallFile.write("0", to: room + "/cgroup.procs")
             _ = enable(in: own)
