@@ -256,6 +256,7 @@ extension WithProcesses {
         @Test func manyStreamsAreReadSideBySide() throws {
             let harness = try Harness()
             let loud = try (0..<4).map { _ in try harness.start(shell("exec cat /dev/zero")) }
+            for started in loud { try harness.waitForOutput(of: started.process.id) }
             let began = Instant.now()
             let process = try harness.run(shell("echo quiet"))
             #expect(process.stdoutBytes == 6)
