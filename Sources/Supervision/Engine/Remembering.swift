@@ -91,11 +91,12 @@ extension Supervisor {
         process.log.isHeld = false
         if process.stopPlan.cause == .callerGone {
             // Nobody is known to want it; its newest output may tell somebody why.
-            let kept = min(process.log.retainBytes, Self.abandonedBytes)
+            let kept = min(process.log.retainBytes, process.retainBytes, Self.abandonedBytes)
             retire(process.log.retain(atMost: kept), of: process)
             scheduleHousekeeping(in: Self.trimDelay)
         } else {
-            retire(process.log.enforceRetention(), of: process)
+            let kept = min(process.log.retainBytes, process.retainBytes)
+            retire(process.log.retain(atMost: kept), of: process)
         }
         ledger.add(process.serial, expiresAt: now + configuration.retainTime)
         limitOutputMemory(for: process)

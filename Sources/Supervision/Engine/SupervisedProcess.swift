@@ -63,6 +63,8 @@ final class SupervisedProcess {
     /// One record takes at most this, so that a short retention keeps some.
     let recordLimit: Int
     let holdsWhenFull: Bool
+    /// What is kept once no caller can come back.
+    let retainBytes: Int
     /// Links that follow the log, and how often.
     var followers: [UInt64: Int] = [:]
     var retired = RetiredSegments()
@@ -92,10 +94,14 @@ final class SupervisedProcess {
             spec.graceMs > 0 ? .milliseconds(clamping: spec.graceMs) : configuration.gracePeriod
         killsDescendants = spec.killDescendants
         isTerminal = plan.terminal != nil
-        let retainBytes =
+        retainBytes =
             (spec.output?.retainBytes).flatMap { $0 > 0 ? Int(clamping: $0) : nil }
             ?? configuration.retainBytes
-        log = LogWriter(arena: arena, retainBytes: retainBytes)
+        let isResumable = request.held && !request.requestKey.isEmpty
+        log = LogWriter(
+            arena: arena,
+            retainBytes: isResumable
+                ? max(retainBytes, SupervisorConfiguration.resumableBytes) : retainBytes)
         recordLimit = max(4096, min(RecordLayout.maxDataCount, retainBytes / 4))
         holdsWhenFull = spec.output?.holdWhenFull ?? false
         log.isHeld = request.held || holdsWhenFull
@@ -122,7 +128,7 @@ final class SupervisedProcess {
     /// that, so that its end depends on no reader.
     var isHeldBack: Bool {
         guard log.isHeld else { return false }
-        let window = holdsWhenFull ? log.retainBytes : SupervisorConfiguration.holdWindowBytes
+        let window = holdsWhenFull ? retainBytes : SupervisorConfiguration.holdWindowBytes
         let left = commandEndedAt == nil ? 0 : SupervisorConfiguration.mostPipedBytes
         return log.unreleasedBytes >= max(window, 1) + left
     }
