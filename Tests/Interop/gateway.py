@@ -80,9 +80,9 @@ def zombies(parent):
     return [pid for pid in children(parent) if (stat(pid) or "-")[0] == "Z"]
 
 
-def resident(pid):
-    """Bytes."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+def resident(pid, kind="VmRSS"):
+    """Bytes. `RssAnon` is without the arena, whose pages are kept for the next process."""
+    found = re.search(kind + r":\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found.group(1)) * 1024 if found else 0
 
 
