@@ -8,12 +8,30 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import pytest  # noqa: E402
 
 import gateway as harness  # noqa: E402
+import proxies  # noqa: E402
+
+
+def pytest_addoption(parser):
+    default = os.environ.get("PROCGATE_PROXY") or None
+    told = "all cleartext channels of grpcio go through this proxy (default: $PROCGATE_PROXY)"
+    parser.addoption("--proxy", choices=proxies.NAMES, default=default, help=told)
 
 
 def pytest_configure(config):
+    harness.through = config.getoption("proxy")
+    if harness.through not in (None, *proxies.NAMES):
+        raise pytest.UsageError(f"PROCGATE_PROXY is one of {', '.join(proxies.NAMES)}")
     if not os.access(harness.BINARY, os.X_OK):
         raise pytest.UsageError(f"no binary at {harness.BINARY}: build it, or set PROCGATE")
     harness.adopt_orphans()
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        name = parameters.get("proxy_name") or config.getoption("proxy")
+        if mark := proxies.expected_failure(name, item.originalname):
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

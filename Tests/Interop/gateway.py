@@ -18,12 +18,16 @@ from pathlib import Path
 
 import grpc
 
+import proxies
 from contract import Stub
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("PROCGATE", str(REPOSITORY / ".build/release/procgate"))
 LISTENING = re.compile(r"listening on ([^\s\"',]+)")
 PR_SET_CHILD_SUBREAPER = 36
+
+# Through which proxy all cleartext channels go: one of proxies.NAMES, or none.
+through = None
 
 running: set["Gateway"] = set()
 
@@ -106,9 +110,10 @@ def reap(pid):
 
 class Gateway:
     """`options` are those of `procgate serve`. What is not among them: a free port on loopback, a
-    token file with one token, a fresh state directory."""
+    token file with one token, a fresh state directory. `proxy` names the one that its channels go
+    through, if not the one of the whole run."""
 
-    def __init__(self, *options, environment=None, user=None, token=None, state=None):
+    def __init__(self, *options, environment=None, user=None, token=None, state=None, proxy=None):
         self.home = Path(tempfile.mkdtemp(prefix="procgate-", dir="/tmp"))
         self.state = Path(state) if state else self.home / "state"
         self.options = [str(option) for option in options]
@@ -117,6 +122,7 @@ class Gateway:
         self.token = token
         self.process = None
         self.targets = []
+        self.proxy_name, self.proxy = proxy or through, None
         self.channels = []
         self.supervisors = set()
         self._stub = None
@@ -198,6 +204,16 @@ class Gateway:
         return int(self.address.rpartition(":")[2])
 
     @property
+    def entrance(self):
+        """Where callers connect who name no address: the proxy, started for the first of them."""
+        if not self.proxy_name or not self.address.startswith("127.0.0.1:"):
+            return self.address
+        if self.proxy is None:
+            self.proxy = proxies.Proxy(self.proxy_name, self.port)
+            self.proxy.start(eventually)
+        return self.proxy.address
+
+    @property
     def metadata(self):
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
@@ -205,7 +221,8 @@ class Gateway:
         """A connection of its own."""
         settings = {"grpc.use_local_subchannel_pool": 1, "grpc.enable_http_proxy": 0}
         settings |= {"grpc." + name: value for name, value in options.items()}
-        target, settings = target or self.address, list(settings.items())
+        target = target or (self.address if credentials else self.entrance)
+        settings = list(settings.items())
         if credentials:
             channel = grpc.secure_channel(target, credentials, settings)
         else:
@@ -278,6 +295,7 @@ class Gateway:
         """Living processes that became ours because nobody ended them. A zombie is for us to reap,
         as it would be for init."""
         known = {gateway.process.pid for gateway in running if gateway.process}
+        known |= {proxy.process.pid for proxy in proxies.running}
         for gateway in running:
             gateway.find_supervisor()
             known |= gateway.supervisors
@@ -297,6 +315,8 @@ class Gateway:
 
     def clean_up(self):
         self.close_channels()
+        if self.proxy:
+            self.proxy.stop()
         if self.process and self.process.poll() is None:
             self.kill()
         while pid := self.find_supervisor():

