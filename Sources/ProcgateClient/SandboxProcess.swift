@@ -107,8 +107,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     ) async throws(SandboxError) -> Int {
         try await stdinTurn.take { () async throws(SandboxError) in
             var transfer = try await newTransfer()
-            try await transfer.send(bytes)
-            return Int(clamping: try await transfer.finish(eof: eof))
+            return Int(clamping: try await transfer.write(bytes, eof: eof))
         }
     }
 

@@ -2,6 +2,7 @@
 // supervisor and everything that they run.
 
 import Foundation
+import Glibc
 import ProcgateClient
 import Synchronization
 
@@ -10,7 +11,9 @@ final class TestGateway: Sendable {
     let directory: URL
     let token = "test-\(UInt64.random(in: 1...UInt64.max))"
     private let options: [String]
-    private let process = Mutex<Process?>(nil)
+    private let process = Mutex<pid_t?>(nil)
+    /// What it says is not read any more once it listens: errors alone, too few to hold it back.
+    private let output = Mutex<Int32>(-1)
     private let port = Mutex(0)
 
     init(_ options: [String] = []) throws {
@@ -39,31 +42,51 @@ final class TestGateway: Sendable {
 
     /// Returns once it listens.
     func start() throws {
-        let gateway = Process()
-        gateway.executableURL = Self.binary
-        gateway.arguments =
+        var ends: [Int32] = [-1, -1]
+        guard pipe(&ends) == 0 else { throw StartFailure(said: "no pipe") }
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        let words =
             [
-                "serve", "--listen", "127.0.0.1:\(port.withLock { $0 })", "--listen",
-                unixAddress, "--state-directory", directory.appending(path: "state").path(),
-                "--token-file", directory.appending(path: "token").path(), "--log-level", "error",
+                Self.binary.path(), "serve", "--listen", "127.0.0.1:\(port.withLock { $0 })",
+                "--listen", unixAddress, "--state-directory",
+                directory.appending(path: "state").path(), "--token-file",
+                directory.appending(path: "token").path(), "--log-level", "error",
             ] + options
-        let said = Pipe()
-        gateway.standardError = said
-        gateway.standardOutput = said
-        gateway.standardInput = FileHandle.nullDevice
-        try gateway.run()
-        process.withLock { $0 = gateway }
+        let pid = try spawn(words, output: ends[1])
+        close(ends[1])
+        process.withLock { $0 = pid }
         var text = ""
         while !text.contains("listening on unix:") || !text.contains("listening on 127.") {
-            let data = said.fileHandleForReading.availableData
-            if data.isEmpty { throw StartFailure(said: text) }
-            text += String(decoding: data, as: UTF8.self)
+            var bytes = [UInt8](repeating: 0, count: 4096)
+            let count = read(ends[0], &bytes, bytes.count)
+            guard count > 0 else { throw StartFailure(said: text) }
+            text += String(decoding: bytes[..<count], as: UTF8.self)
         }
         let after = text.components(separatedBy: "listening on 127.0.0.1:")[1]
         guard let number = Int(after.prefix { $0.isNumber }) else { throw StartFailure(said: text) }
         port.withLock { $0 = number }
-        // Nobody reads its log any more, but it must not be held back by that.
-        said.fileHandleForReading.readabilityHandler = { _ = $0.availableData }
+        output.withLock { old in
+            if old >= 0 { close(old) }
+            old = ends[0]
+        }
+    }
+
+    /// Its standard output and error go to `output`.
+    private func spawn(_ words: [String], output: Int32) throws -> pid_t {
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_adddup2(&actions, output, 1)
+        posix_spawn_file_actions_adddup2(&actions, output, 2)
+        var arguments = words.map { strdup($0) } + [nil]
+        defer { arguments.forEach { free($0) } }
+        var pid: pid_t = 0
+        let code = posix_spawn(&pid, words[0], &actions, nil, &arguments, environ)
+        guard code == 0 else {
+            throw StartFailure(said: "\(words[0]): \(String(cString: strerror(code)))")
+        }
+        return pid
     }
 
     struct StartFailure: Error {
@@ -72,9 +95,7 @@ final class TestGateway: Sendable {
 
     /// SIGKILL to the gateway alone.
     func kill() {
-        guard let gateway = process.withLock({ $0.take() }) else { return }
-        Glibc.kill(gateway.processIdentifier, SIGKILL)
-        gateway.waitUntilExit()
+        end(SIGKILL)
     }
 
     func restart() throws {
@@ -84,11 +105,15 @@ final class TestGateway: Sendable {
 
     /// SIGTERM, which ends the processes and the supervisor too.
     func stop() {
-        if let gateway = process.withLock({ $0.take() }) {
-            gateway.terminate()
-            gateway.waitUntilExit()
-        }
+        end(SIGTERM)
         try? FileManager.default.removeItem(at: directory)
+    }
+
+    private func end(_ signal: Int32) {
+        guard let pid = process.withLock({ $0.take() }) else { return }
+        Glibc.kill(pid, signal)
+        var status: Int32 = 0
+        while waitpid(pid, &status, 0) < 0 && errno == EINTR {}
     }
 }
 

@@ -39,6 +39,17 @@ struct StdinTransfer {
         }
     }
 
+    /// Writes all of the bytes: in one call, with their end, where one message holds them.
+    mutating func write(_ bytes: [UInt8], eof: Bool) async throws(SandboxError) -> UInt64 {
+        guard bytes.count <= Self.messageBytes else {
+            try await send(bytes)
+            return try await finish(eof: eof)
+        }
+        window = bytes.isEmpty ? [] : [bytes[...]]
+        windowCount = bytes.count
+        return try await finish(eof: eof)
+    }
+
     /// Returns when the process has taken everything, and its stdin is closed where `eof` is set.
     mutating func finish(eof: Bool) async throws(SandboxError) -> UInt64 {
         if eof || windowCount > 0 { try await transmit(confirming: true, eof: eof) }
@@ -49,52 +60,65 @@ struct StdinTransfer {
         confirming: Bool, eof: Bool = false
     ) async throws(SandboxError) {
         var retry = calls.newRetryState()
-        var isRepeat = false
         while true {
             do {
                 try await attempt(confirming: confirming, eof: eof)
                 return
             } catch {
                 sender = nil
-                let failure = calls.error(error, processID: processID)
-                if isRepeat, try await wasTaken(failure, eof: eof) { return confirmed() }
+                if confirming, try await wasTaken(error) { return confirmed() }
                 try await calls.recover(&retry, from: error, processID: processID)
-                isRepeat = true
             }
         }
     }
 
     private mutating func attempt(confirming: Bool, eof: Bool) async throws(GRPCStatus) {
-        let open: StdinSender
-        if let sender {
-            open = sender
+        let accepted: UInt64
+        if confirming && sender == nil && window.count <= 1 {
+            accepted = try await writeAtOnce(eof: eof)
         } else {
-            open = calls.streamStdin()
-            sender = open
-            sentPieces = 0
-            var first = StreamStdinRequest()
-            first.processId = processID
-            first.position = .offset(offset)
-            try await open.send(first)
+            let open = try await openSender()
+            while sentPieces < window.count {
+                var request = StreamStdinRequest()
+                request.data = Array(window[sentPieces])
+                try await open.send(request)
+                sentPieces += 1
+            }
+            guard confirming else { return }
+            if eof {
+                var last = StreamStdinRequest()
+                last.eof = true
+                try await open.send(last)
+            }
+            accepted = try await open.finish().stdinBytes
         }
-        while sentPieces < window.count {
-            var request = StreamStdinRequest()
-            request.data = Array(window[sentPieces])
-            try await open.send(request)
-            sentPieces += 1
-        }
-        guard confirming else { return }
-        if eof {
-            var last = StreamStdinRequest()
-            last.eof = true
-            try await open.send(last)
-        }
-        let answer = try await open.finish()
-        guard answer.stdinBytes >= offset + UInt64(windowCount) else {
+        guard accepted >= offset + UInt64(windowCount) else {
             throw .transport(.unavailable, "the gateway confirmed less than was written")
         }
         sender = nil
         confirmed()
+    }
+
+    /// What is small enough needs no stream, and its end comes with it.
+    private func writeAtOnce(eof: Bool) async throws(GRPCStatus) -> UInt64 {
+        var request = WriteStdinRequest()
+        request.processId = processID
+        request.position = .offset(offset)
+        request.data = window.first.map { Array($0) } ?? []
+        request.eof = eof
+        return try await calls.attempt(ProcessService.writeStdin, request).stdinBytes
+    }
+
+    private mutating func openSender() async throws(GRPCStatus) -> StdinSender {
+        if let sender { return sender }
+        let open = calls.streamStdin()
+        sender = open
+        sentPieces = 0
+        var first = StreamStdinRequest()
+        first.processId = processID
+        first.position = .offset(offset)
+        try await open.send(first)
+        return open
     }
 
     private mutating func confirmed() {
@@ -104,10 +128,11 @@ struct StdinTransfer {
         sentPieces = 0
     }
 
-    /// After a repeat was refused: the first attempt may have done all there was to do.
-    private func wasTaken(_ failure: SandboxError, eof: Bool) async throws(SandboxError) -> Bool {
+    /// A process that took every byte and then ended, or whose stdin is closed, before it was
+    /// told of the end, or before a repeat: there is nothing left to do.
+    private func wasTaken(_ status: GRPCStatus) async throws(SandboxError) -> Bool {
+        let failure = calls.error(status, processID: processID)
         guard [.stdinClosed, .processNotRunning].contains(failure.reason) else { return false }
-        let process = try await calls.process(processID)
-        return process.stdinBytes >= offset + UInt64(windowCount) && process.stdinClosed == eof
+        return try await calls.process(processID).stdinBytes >= offset + UInt64(windowCount)
     }
 }
