@@ -113,6 +113,25 @@ let package = Package(
             ] + nio,
             swiftSettings: swift),
 
+        // The two sides of gRPC's interoperability tests; in no product.
+        .executableTarget(
+            name: "interop-server",
+            dependencies: [
+                "GRPCWire", "GRPCTesting", "Protobuf",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ] + nio,
+            path: "Tests/Interop/server",
+            swiftSettings: swift),
+        .executableTarget(
+            name: "interop-client",
+            dependencies: [
+                "GRPCWire", "GRPCTesting", "Protobuf",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ] + nio,
+            path: "Tests/Interop/client",
+            swiftSettings: swift),
+
         .testTarget(
             name: "ProtobufTests",
             dependencies: [

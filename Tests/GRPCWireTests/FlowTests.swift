@@ -138,6 +138,27 @@ import Testing
         }
     }
 
+    @Test func eachMessageSaysWhetherItIsCompressed() async throws {
+        let chat = ServerMethod(Post.chat) { call in
+            call.compression = .gzip
+            while try await call.next(Letter.self) != nil {
+                let wasCompressed = call.lastMessageWasCompressed
+                try await call.send(Letter("\(wasCompressed)"), compress: !wasCompressed)
+            }
+        }
+        try await withChannel([chat]) { channel in
+            let call = channel.bidirectional(Post.chat, options: CallOptions(compression: .gzip))
+            var answers = call.responses.makeAsyncIterator()
+            for compress in [true, false, true] {
+                try await call.send(Letter("one"), compress: compress)
+                #expect(try await answers.next()?.typeUrl == "\(compress)")
+                #expect(call.responses.lastMessageWasCompressed == !compress)
+            }
+            call.halfClose()
+            #expect(try await answers.next() == nil)
+        }
+    }
+
     @Test func aMessageOverTheLimitIsRefusedByEitherSide() async throws {
         var configuration = ServerConfiguration()
         configuration.limits.messageBytes = 1000

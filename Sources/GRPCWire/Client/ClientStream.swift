@@ -13,7 +13,8 @@ import Synchronization
 final class ClientStream: @unchecked Sendable {
     /// What a waiting task waits for.
     private struct Shared {
-        var messages = Deque<ByteBuffer>()
+        var messages = Deque<MessageReader.Message>()
+        var lastWasCompressed = false
         var bufferedBytes = 0
         var isHeld = false
         var head: Metadata?
@@ -146,12 +147,13 @@ final class ClientStream: @unchecked Sendable {
             var resumeLoop = false
             let taken = shared.withLock { shared -> ByteBuffer? in
                 guard let message = shared.messages.popFirst() else { return nil }
-                shared.bufferedBytes -= message.readableBytes
+                shared.bufferedBytes -= message.bytes.readableBytes
+                shared.lastWasCompressed = message.isCompressed
                 if shared.isHeld, shared.bufferedBytes < core.options.bufferedBytes / 2 {
                     shared.isHeld = false
                     resumeLoop = true
                 }
-                return message
+                return message.bytes
             }
             if resumeLoop { core.eventLoop.execute { self.pump() } }
             if let taken { return taken }
@@ -175,6 +177,9 @@ final class ClientStream: @unchecked Sendable {
             await wait { $0.head == nil && $0.status == nil }
         }
     }
+
+    /// Whether the message that ``receive()`` returned last came compressed.
+    var lastMessageWasCompressed: Bool { shared.withLock { $0.lastWasCompressed } }
 
     /// The status, where the call has ended.
     var status: GRPCStatus? { shared.withLock { $0.status } }
@@ -372,7 +377,7 @@ final class ClientStream: @unchecked Sendable {
     /// one the status.
     private func pump() {
         guard !isEnded else { return }
-        var batch: [ByteBuffer] = []
+        var batch: [MessageReader.Message] = []
         var room = core.options.bufferedBytes - shared.withLock { $0.bufferedBytes }
         var failure: GRPCStatus?
         do throws(GRPCStatus) {
@@ -383,7 +388,8 @@ final class ClientStream: @unchecked Sendable {
                     throw GRPCStatus(.internal, "the server answered with more than one message")
                 }
                 let bytes = try plain(message)
-                batch.append(bytes)
+                batch.append(
+                    MessageReader.Message(isCompressed: message.isCompressed, bytes: bytes))
                 room -= max(bytes.readableBytes, 64)
             }
         } catch {
@@ -413,13 +419,13 @@ final class ClientStream: @unchecked Sendable {
         return try Gzip.inflate(message.bytes, limitBytes: reader.limitBytes)
     }
 
-    private func deliver(_ batch: [ByteBuffer], isHeld: Bool) {
+    private func deliver(_ batch: [MessageReader.Message], isHeld: Bool) {
         guard !batch.isEmpty || isHeld else { return }
         let receiver = shared.withLock { shared -> UnsafeContinuation<Void, Never>? in
             guard shared.status == nil else { return nil }
             for message in batch {
                 shared.messages.append(message)
-                shared.bufferedBytes += message.readableBytes
+                shared.bufferedBytes += message.bytes.readableBytes
             }
             shared.isHeld = isHeld
             guard !wantsWhole, !batch.isEmpty else { return nil }

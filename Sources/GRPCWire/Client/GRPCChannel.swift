@@ -96,12 +96,13 @@ public final class GRPCChannel: Sendable {
         guard let bytes = try await stream.receive() else {
             throw GRPCStatus(.internal, "the server answered OK without a message")
         }
+        let isCompressed = stream.lastMessageWasCompressed
         // The stream itself refuses a second one: this waits for the status.
         _ = try await stream.receive()
         let message: Response = try ServerCall.decode(bytes)
         return UnaryResponse(
             message: message, initialMetadata: try await stream.initialMetadata(),
-            trailers: stream.status?.trailers ?? Metadata())
+            trailers: stream.status?.trailers ?? Metadata(), wasCompressed: isCompressed)
     }
 }
 
@@ -110,6 +111,8 @@ public struct UnaryResponse<Message: ProtobufMessage>: Sendable {
     public let message: Message
     public let initialMetadata: Metadata
     public let trailers: Metadata
+    /// Whether the message came compressed.
+    public let wasCompressed: Bool
 }
 
 /// A message as it stands in the stream: flag, length, encoding.
@@ -208,6 +211,9 @@ public struct ResponseStream<Message: ProtobufMessage>: AsyncSequence, Sendable 
     /// The metadata after the last message; nil: the call goes on.
     public var trailers: Metadata? { lease.stream.status?.trailers }
 
+    /// Whether the message read last came compressed.
+    public var lastMessageWasCompressed: Bool { lease.stream.lastMessageWasCompressed }
+
     /// Ends the call.
     public func cancel() {
         lease.stream.cancel()
@@ -225,9 +231,13 @@ public struct ClientCall<Request: ProtobufMessage, Response: ProtobufMessage>: S
 
     /// Sends one message; waits first while ``GRPCChannelOptions/queuedBytes`` are queued.
     /// Throws the call's status where the server has ended it.
-    nonisolated(nonsending) public func send(_ message: Request) async throws(GRPCStatus) {
+    /// - Parameter compress: false sends it as it is in a compressed call.
+    nonisolated(nonsending) public func send(
+        _ message: Request, compress: Bool = true
+    ) async throws(GRPCStatus) {
         let stream = responses.lease.stream
-        try await stream.send(MessageFrame.make(message, stream.options.compression))
+        let compression = compress ? stream.options.compression : .identity
+        try await stream.send(MessageFrame.make(message, compression))
     }
 
     /// No more messages will be sent.

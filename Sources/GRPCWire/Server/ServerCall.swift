@@ -25,6 +25,8 @@ public final class ServerCall: @unchecked Sendable {
     /// `procgate-compress`. To be changed before the first message; a caller that does not
     /// accept gzip gets none.
     @exclusivity(unchecked) public var compression: CompressionAlgorithm
+    /// Whether the message taken last came compressed.
+    @exclusivity(unchecked) public private(set) var lastMessageWasCompressed = false
 
     let stream: HTTP2Stream
     let head: RequestHead
@@ -139,6 +141,7 @@ public final class ServerCall: @unchecked Sendable {
         case .message(let message):
             stream.consume(reader.credit(isWaiting: false))
             messagesIn += 1
+            lastMessageWasCompressed = message.isCompressed
             guard message.isCompressed else { return .message(message.bytes) }
             guard head.encoding == .gzip else {
                 throw GRPCStatus(.internal, "a compressed message without grpc-encoding")
