@@ -59,9 +59,34 @@ COMMANDS = {
 }
 NAMES = tuple(COMMANDS)
 
-# By test function, what a proxy cannot do by its nature, with the reason. Each is run nevertheless,
-# and a test that passes after all fails, so that no reason here outlives its proxy.
-CANNOT: dict[str, dict[str, str]] = {}
+# HAProxy 2.6 follows an answer that comes before the caller's half-close with RST_STREAM(CANCEL) of
+# its own (haproxy/haproxy#1219), and grpcio, where it reads that with the trailers, forgets the
+# status for CANCELLED. The order in which it reads is a race.
+EARLY = "an answer before the caller's half-close is followed by RST_STREAM(CANCEL)"
+# A connection to the gateway for each call, which is closed when the caller cancels: that is a lost
+# connection to the gateway, after which a keyed Exec waits --resume-window for its caller.
+CLOSES = "a cancelled call is a closed connection, not RST_STREAM"
+
+# By proxy and test function, what a proxy cannot do by its nature. Each is run nevertheless; what
+# is no race has to fail, so that no reason here outlives its proxy.
+CANNOT = {
+    "nginx": {"test_a_keyed_exec_that_is_cancelled_is_killed_at_once": CLOSES},
+    "haproxy": {
+        "test_a_keyed_exec_that_is_cancelled_is_killed_at_once": CLOSES,
+        "test_a_process_that_stops_reading_ends_the_call_early": EARLY,
+        "test_a_session_joins_a_process_and_replays_from_where_it_says": EARLY,
+        "test_a_session_sends_signals": EARLY,
+        "test_a_session_starts_a_process_and_ends_with_it": EARLY,
+        "test_a_session_streams_a_large_input_back": EARLY,
+        "test_a_session_without_start_or_join_is_refused": EARLY,
+        "test_an_error_after_messages_comes_with_its_details": EARLY,
+        "test_errors_of_a_start_are_those_of_exec": EARLY,
+        "test_input_after_eof_is_refused": EARLY,
+        "test_input_goes_in_and_output_comes_out": EARLY,
+        "test_messages_after_eof_are_refused": EARLY,
+        "test_two_sessions_share_a_process": EARLY,
+    },
+}
 
 running: set["Proxy"] = set()
 
@@ -158,4 +183,4 @@ class Proxy:
 def expected_failure(name, test):
     """The mark of a test that cannot hold through this proxy, or None."""
     reason = CANNOT.get(name, {}).get(test)
-    return reason and pytest.mark.xfail(reason=f"{name}: {reason}", strict=True)
+    return reason and pytest.mark.xfail(reason=f"{name}: {reason}", strict=reason != EARLY)
