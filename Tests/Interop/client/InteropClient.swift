@@ -23,7 +23,9 @@ struct InteropClient: AsyncParsableCommand {
     @Option(help: "PEM file of the roots that the server's certificate must come from.")
     var tlsAuthority: String?
 
-    @Option(help: "How calls compress, other than those that say it themselves.")
+    @Option(
+        help: "How calls compress, other than those that say it themselves: identity or gzip.",
+        transform: readCompression)
     var compression = CompressionAlgorithm.identity
 
     @Option(help: "Calls of the soak cases.")
@@ -59,4 +61,9 @@ struct InteropClient: AsyncParsableCommand {
     }
 }
 
-extension CompressionAlgorithm: @retroactive ExpressibleByArgument {}
+private func readCompression(_ name: String) throws -> CompressionAlgorithm {
+    guard let algorithm = CompressionAlgorithm(rawValue: name) else {
+        throw ValidationError("messages cannot be compressed by \(name)")
+    }
+    return algorithm
+}
