@@ -2,6 +2,9 @@
 
 import time
 
+from contract import get, start, wait, write
+from gateway import eventually
+
 # Four descendants, each in another way out of the command's process group, and their pids.
 TREE = """
 sleep 1000 & echo $!
@@ -57,3 +60,14 @@ class PrinterProgress:
 
     def digest(self):
         return self.path.read_bytes()[20:].decode()
+
+
+def paced(stub, lines, then="exit 0"):
+    """A process that has run each line, a chunk each, and has ended."""
+    id = start(stub, f'while read -r line; do eval "$line"; done; {then}').id
+    for count, line in enumerate(lines, 1):
+        write(stub, id, line.encode() + b"\n")
+        eventually(lambda count=count: get(stub, id).last_seq == count, what="its chunk")
+    write(stub, id, eof=True)
+    wait(stub, id)
+    return id

@@ -60,11 +60,13 @@ def test_the_caller_may_send_no_more_and_still_gets_the_rest(stub):
 
 
 def test_a_session_joins_a_process_and_replays_from_where_it_says(stub):
-    id = start(stub, "for i in 1 2 3; do echo $i; sleep 0.03; done; " + READS).id
-    eventually(lambda: get(stub, id).last_seq == 3)
+    id = start(stub, READS).id
+    for i in (1, 2, 3):
+        write(stub, id, b"%d\n" % i)
+        eventually(lambda i=i: get(stub, id).last_seq == i)
     session = join(stub, id, from_seq=2)
     session.until(has_lines(2))
-    assert session.ran.lines == ["2", "3"]
+    assert session.ran.lines == ["got 2", "got 3"]
     session.type("hello\n")
     session.sees("got hello\n")
     session.send(eof=True)

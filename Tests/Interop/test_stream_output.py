@@ -27,8 +27,9 @@ from contract import (
     write,
 )
 from gateway import eventually, gateway
+from programs import paced
 
-FIVE = "for i in 1 2 3 4 5; do echo out$i; sleep 0.02; echo err$i >&2; sleep 0.02; done"
+FIVE = [line for i in range(1, 6) for line in (f"echo out{i}", f"echo err{i} >&2")]
 
 
 def dropped(stub, **fields):
@@ -40,8 +41,7 @@ def dropped(stub, **fields):
 
 
 def test_the_output_is_replayed_after_the_end_and_exited_comes_last(stub):
-    id = start(stub, FIVE + "; exit 3").id
-    wait(stub, id)
+    id = paced(stub, FIVE, then="exit 3")
     ran = collect(follow(stub, id))
     assert ran.stdout == b"".join(b"out%d\n" % i for i in range(1, 6))
     assert ran.stderr == b"".join(b"err%d\n" % i for i in range(1, 6))
@@ -76,15 +76,13 @@ def test_started_is_not_in_it(stub):
 
 
 def test_from_seq_is_the_first_chunk_wanted(stub):
-    id = start(stub, FIVE).id
-    wait(stub, id)
+    id = paced(stub, FIVE)
     for seq in range(1, 11):
         assert collect(follow(stub, id, from_seq=seq)).seqs == list(range(seq, 11))
 
 
 def test_zero_and_one_both_mean_from_the_beginning(stub):
-    id = start(stub, FIVE).id
-    wait(stub, id)
+    id = paced(stub, FIVE)
     zero, one = (collect(follow(stub, id, from_seq=seq)) for seq in (0, 1))
     assert zero.seqs == one.seqs == list(range(1, 11))
 
@@ -193,7 +191,7 @@ def test_a_follower_that_falls_behind_and_allowed_gaps_gets_one(shared):
 
 
 def test_only_the_streams_asked_for_come(stub):
-    id = start(stub, FIVE).id
+    id = paced(stub, FIVE)
     out = collect(follow(stub, id, streams=[STDOUT]))
     assert out.stderr == b"" and out.lines == [f"out{i}" for i in range(1, 6)]
     assert out.seqs == [1, 3, 5, 7, 9]

@@ -23,6 +23,7 @@ from contract import (
     write,
 )
 from gateway import eventually, gateway
+from programs import paced
 
 
 def test_wait_returns_once_the_process_has_ended(stub):
@@ -83,8 +84,7 @@ def test_the_newest_output_is_returned(stub):
 
 
 def test_the_most_output_counts_both_streams_together(stub):
-    command = "printf old; sleep 0.05; printf err >&2; sleep 0.05; printf new"
-    id = start(stub, command).id
+    id = paced(stub, ["printf old", "printf err >&2", "printf new"])
     for most, out, err in (
         (3, b"new", b""),
         (5, b"new", b"rr"),
