@@ -84,6 +84,12 @@ CANNOT = {
         "test_input_after_eof_is_refused": EARLY,
         "test_input_goes_in_and_output_comes_out": EARLY,
         "test_messages_after_eof_are_refused": EARLY,
+        "test_a_joined_session_ends_when_the_process_does": EARLY,
+        "test_a_session_may_be_told_that_it_waits": EARLY,
+        "test_a_session_that_resizes_wrongly_is_refused": EARLY,
+        "test_an_interactive_shell_by_attach": EARLY,
+        "test_no_stdin_is_dev_null": EARLY,
+        "test_the_end_of_file_character_ends_input": EARLY,
         "test_two_sessions_share_a_process": EARLY,
     },
 }
