@@ -63,12 +63,12 @@ NAMES = tuple(COMMANDS)
 # its own (haproxy/haproxy#1219), and grpcio, where it reads that with the trailers, forgets the
 # status for CANCELLED. The order in which it reads is a race.
 EARLY = "an answer before the caller's half-close is followed by RST_STREAM(CANCEL)"
-# A connection to the gateway for each call, which is closed when the caller cancels: that is a lost
-# connection to the gateway (HAProxy may send RST_STREAM first), after which a keyed Exec waits --resume-window for its caller.
+# A connection to the gateway for each call, which is closed when the caller cancels (HAProxy may
+# send RST_STREAM first): a lost connection, after which a keyed Exec waits --resume-window.
 CLOSES = "a cancelled call is a closed connection, not RST_STREAM"
 
-# By proxy and test function, what a proxy cannot do by its nature. Each is run nevertheless. Through
-# HAProxy they are races and may pass, through nginx they have to fail: no reason outlives its proxy.
+# By proxy and test function, what a proxy cannot do by its nature. Each is run nevertheless: through
+# HAProxy these are races and may pass, through nginx they have to fail.
 CANNOT = {
     "nginx": {"test_a_keyed_exec_that_is_cancelled_is_killed_at_once": CLOSES},
     "haproxy": {
