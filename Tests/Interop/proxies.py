@@ -67,7 +67,7 @@ EARLY = "an answer before the caller's half-close is followed by RST_STREAM(CANC
 # send RST_STREAM first): a lost connection, after which a keyed Exec waits --resume-window.
 CLOSES = "a cancelled call is a closed connection, not RST_STREAM"
 
-# By proxy and test function, what a proxy cannot do by its nature. Each is run nevertheless: through
+# By proxy and test function, what a proxy cannot do by its nature. Each runs nevertheless: through
 # HAProxy these are races and may pass, through nginx they have to fail.
 CANNOT = {
     "nginx": {"test_a_keyed_exec_that_is_cancelled_is_killed_at_once": CLOSES},
