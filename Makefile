@@ -16,9 +16,10 @@ TEST_PACKAGES := python3-venv nghttp2-client nghttp2-proxy nginx-light \
 	golang-github-golang-protobuf-1-5-dev golang-google-protobuf-dev protoc-gen-go-1-5 \
 	protoc-gen-go-grpc
 # What the benchmark runs, besides.
-BENCH_PACKAGES := nghttp2-client nghttp2-server libssl-dev util-linux gcc libc6-dev
+BENCH_PACKAGES := python3-venv nghttp2-client nghttp2-server libssl-dev openssl util-linux gcc \
+	libc6-dev
 
-.PHONY: all setup build run test test-swift test-interop bench generate check format lint clean
+.PHONY: all setup build build-interop run test test-swift test-interop bench generate check format lint clean
 
 all: build
 
@@ -40,17 +41,22 @@ test: setup
 test-swift: build
 	$(SWIFT) test --parallel
 
-test-interop: build $(VENV)/installed
-	$(VENV)/bin/python -m pytest -q Tests/Interop
+# The two sides of gRPC's interoperability cases, over the wire library alone.
+build-interop: build
+	$(BUILD) --product interop-server
+	$(BUILD) --product interop-client
+
+test-interop: build-interop $(VENV)/installed
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile Tests/Rules Tests/Interop
 
 $(VENV)/installed: Tests/Interop/requirements.txt
 	/usr/bin/python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-bench: build
+bench: build $(VENV)/installed
 	@$(call install,$(BENCH_PACKAGES))
-	Benchmarks/run
+	Benchmarks/run --python $(VENV)/bin/python
 
 # Writes the generated code anew; `check` shows that what is committed is up to date.
 generate: setup

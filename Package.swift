@@ -94,7 +94,7 @@ let package = Package(
                 "GRPCWire", "HTTP2", "SupervisorLink", "OutputLog", "ProcgateV1", "GRPCProtos",
                 "Protobuf",
                 .product(name: "Logging", package: "swift-log"),
-                .product(name: "Metrics", package: "swift-metrics"),
+                .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ] + nio),
@@ -107,7 +107,7 @@ let package = Package(
         .executableTarget(
             name: "procgate",
             dependencies: [
-                "ProcgateServer", "ProcgateClient", "SupervisorLink", "Supervision",
+                "ProcgateServer", "ProcgateClient", "SupervisorLink", "Supervision", "LinuxIO",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ] + nio,

@@ -69,9 +69,8 @@ extension Sandbox {
 
     /// Runs a command whose stdin is what a sequence yields, as fast as the command reads it.
     ///
-    /// Everything else is as in ``exec(_:arguments:cwd:env:timeout:runAs:labels:limits:shell:clearEnv:grace:queueTimeout:retainBytes:killDescendants:stdin:maxOutputBytes:onOutput:)-(_,_,_,_,_,_,_,_,_,_,_,_,_,_,(StdinData)?,_,_)``.
-    /// Where the sequence throws, the command is killed and
-    /// ``SandboxError/Reason/callerFailed`` is thrown.
+    /// Everything else is as in the form that takes text or bytes. Where the sequence throws, the
+    /// command is killed and ``SandboxError/Reason/callerFailed`` is thrown.
     public func exec<Input: AsyncSequence & Sendable>(
         _ command: String,
         arguments: [String] = [],

@@ -27,6 +27,9 @@ public struct GatewayConfiguration: Sendable {
     /// Of TCP listeners; `nil` is cleartext.
     public var certificates: CertificateFiles?
     public var policy: GatewayPolicy
+    /// Each with a link to the supervisor of its own; more than there are processors only
+    /// cost switches between them.
+    public var eventLoopCount = System.coreCount
     public var maxConnections = 1_024
     public var maxStreams = 1_024
     /// How long calls may go on after `drain`.
@@ -83,7 +86,7 @@ public final class Gateway: Sendable {
         _ configuration: GatewayConfiguration, logger: Logger
     ) async throws -> Gateway {
         try configuration.check()
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: System.coreCount)
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.eventLoopCount)
         let workers = try await connectWorkers(configuration, group, logger)
         do {
             return try await Gateway(configuration, group, workers.all, logger)

@@ -28,18 +28,18 @@ struct RetryTests {
     func patience() {
         var retry = RetryState(patience: .seconds(2))
         var random = Longest()
-        #expect(retry.failed(now: .seconds(100), pushback: nil, using: &random) != .giveUp)
-        #expect(retry.failed(now: .seconds(101), pushback: nil, using: &random) != .giveUp)
-        #expect(retry.failed(now: .seconds(103), pushback: nil, using: &random) == .giveUp)
+        #expect(retry.failed(now: .seconds(100), using: &random) != .giveUp)
+        #expect(retry.failed(now: .seconds(101), using: &random) != .giveUp)
+        #expect(retry.failed(now: .seconds(103), using: &random) == .giveUp)
     }
 
     @Test("What works in between starts the patience anew")
     func successInBetween() {
         var retry = RetryState(patience: .seconds(2))
         var random = Longest()
-        _ = retry.failed(now: .seconds(100), pushback: nil, using: &random)
+        _ = retry.failed(now: .seconds(100), using: &random)
         retry.succeeded()
-        #expect(retry.failed(now: .seconds(103), pushback: nil, using: &random) != .giveUp)
+        #expect(retry.failed(now: .seconds(103), using: &random) != .giveUp)
     }
 
     @Test("The gateway's own delay is kept exactly, and a negative one forbids the repeat")

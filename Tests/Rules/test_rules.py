@@ -29,7 +29,8 @@ MAY_IMPORT = {
     },
     "ProcgateClient": {"GRPCWire", "ProcgateV1", "GRPCProtos", "Protobuf"},
     "procgate": {
-        "ProcgateServer", "ProcgateClient", "SupervisorLink", "Supervision", "GRPCWire", "ProcgateV1",
+        "ProcgateServer", "ProcgateClient", "SupervisorLink", "Supervision", "LinuxIO", "GRPCWire",
+        "ProcgateV1",
         "Protobuf",
     },
 }

@@ -2,5 +2,7 @@
 
 #include "launch.h"
 #include "linuxio.h"
+#include "heap.h"
 #include "memfd.h"
+#include "processors.h"
 #include "recvfd.h"

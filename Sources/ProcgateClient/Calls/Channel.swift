@@ -17,9 +17,10 @@ func makeChannel(
     }
     var options = GRPCChannelOptions()
     options.connectTimeout = connectTimeout
-    // Shorter than a restart takes to be noticed; the calls' own backoff adds to it.
+    // Calls wait for the channel: it tries again soon after a restart, and a gateway that stays
+    // away gets some four attempts a second.
     options.firstBackoff = .milliseconds(20)
-    options.longestBackoff = .seconds(1)
+    options.longestBackoff = .milliseconds(500)
     // A silent peer is found in half of the default reconnectTimeout.
     options.keepAliveInterval = .seconds(10)
     options.keepAliveTimeout = .seconds(5)

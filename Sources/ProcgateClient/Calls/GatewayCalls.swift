@@ -130,11 +130,13 @@ final class GatewayCalls: Sendable {
         }
         let now = ContinuousClock.now - start
         var random = SystemRandomNumberGenerator()
-        let decision = retry.failed(now: now, pushback: status.pushback, using: &random)
+        let wasSent = !(status.isTransport && status.notProcessed)
+        let decision = retry.failed(
+            now: now, wasSent: wasSent, pushback: status.pushback, using: &random)
         guard case .repeatAfter(let delay) = decision else {
             throw error(status, processID: processID)
         }
-        let turn = state.withLock { $0.budget.take(now: now) }
+        let turn = wasSent ? state.withLock { $0.budget.take(now: now) } : .zero
         do {
             try await Task.sleep(for: max(delay, turn))
         } catch {

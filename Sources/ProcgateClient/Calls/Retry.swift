@@ -9,6 +9,10 @@ struct Backoff: Sendable {
     static let first = Duration.milliseconds(25)
     static let largest = Duration.milliseconds(1600)
 
+    /// For a call that found no connection and so was never sent. The channel alone decides when
+    /// to connect again; asking whether it has costs nobody anything.
+    static let unsent = Duration.milliseconds(100)
+
     private var bound = Self.first
 
     mutating func next(using random: inout some RandomNumberGenerator) -> Duration {
@@ -66,14 +70,21 @@ struct RetryState: Sendable {
         backoff.reset()
     }
 
-    /// `pushback` is what the gateway asked for: a delay, or, where negative, no repeat at all.
+    /// - Parameters:
+    ///   - wasSent: Whether the gateway may have seen anything of the call.
+    ///   - pushback: What the gateway asked for: a delay, or, where negative, no repeat at all.
     mutating func failed(
-        now: Duration, pushback: Duration?, using random: inout some RandomNumberGenerator
+        now: Duration, wasSent: Bool = true, pushback: Duration? = nil,
+        using random: inout some RandomNumberGenerator
     ) -> Decision {
         let since = failingSince ?? now
         failingSince = since
         if let pushback, pushback < .zero { return .giveUp }
-        let delay = pushback ?? backoff.next(using: &random)
+        let delay =
+            pushback
+            ?? (wasSent
+                ? backoff.next(using: &random)
+                : Backoff.unsent * Double.random(in: 0...1, using: &random))
         return now + delay - since > patience ? .giveUp : .repeatAfter(delay)
     }
 }

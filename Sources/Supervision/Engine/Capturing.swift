@@ -7,7 +7,7 @@ import OutputLog
 
 extension Supervisor {
     /// What a pipe grows to at its first full read; it halves the CPU of a stream.
-    private static let grownPipeBytes: Int32 = 1 << 20
+    static let grownPipeBytes: Int32 = 1 << 20
 
     func outputIsReady(
         _ process: SupervisedProcess, _ stream: OutputStreamKind, _ readiness: Readiness
@@ -17,7 +17,7 @@ extension Supervisor {
         if process.isTerminal, readiness.contains(.output) { feed(process) }
         switch pipe.state {
         case .queued, .held: return
-        case .paced where !pipe.sawHangUp: return
+        case .paced where !pipe.sawHangUp: return mute(pipe, of: process)
         case .idle, .paced: break
         }
         if !pipe.sawHangUp, let later = pipe.pacing.delay(now: now) {
@@ -26,6 +26,26 @@ extension Supervisor {
         } else {
             enqueue(process, pipe)
         }
+    }
+
+    /// Each write into a pipe that is waiting for its time anyway would wake the loop: it is
+    /// looked at by the timer alone, until it is found empty.
+    private func mute(_ pipe: OutputPipe, of process: SupervisedProcess) {
+        guard !pipe.isMuted, !pipe.isTerminal else { return }
+        pipe.isMuted = poll(pipe, [.edges], process)
+    }
+
+    private func unmute(_ pipe: OutputPipe, of process: SupervisedProcess) {
+        guard pipe.isMuted else { return }
+        pipe.isMuted = !poll(pipe, [.input, .edges], process)
+    }
+
+    private func poll(
+        _ pipe: OutputPipe, _ interest: Readiness, _ process: SupervisedProcess
+    ) -> Bool {
+        let source = pipe.stream == .stdout ? EventSource.stdout : .stderr
+        let token = source.token(process.serial)
+        return (try? poller.modify(pipe.descriptor.raw, interest, token: token)) != nil
     }
 
     func enqueue(_ process: SupervisedProcess, _ pipe: OutputPipe) {
@@ -68,6 +88,7 @@ extension Supervisor {
             readOn(process, pipe, isFull: isFull || count >= ReadPacing.fullReadBytes)
         case .later:
             process.log.abandonReservation()
+            unmute(pipe, of: process)
         case .end, .failed:
             process.log.abandonReservation()
             // A terminal that nobody has open gives EIO, and may be opened again. It is not
@@ -81,8 +102,9 @@ extension Supervisor {
     private func readOn(_ process: SupervisedProcess, _ pipe: OutputPipe, isFull: Bool) {
         if isFull || pipe.sawHangUp || process.commandEndedAt != nil {
             enqueue(process, pipe)
-        } else if pipe.isTerminal {
-            // A short read of a terminal is no sign that it is empty, and no edge follows.
+        } else if pipe.isTerminal || pipe.isMuted {
+            // A short read of a terminal is no sign that it is empty, and no edge follows; of
+            // a muted pipe none is told.
             pipe.state = .paced
             _ = timers.add(.pace(process.serial, pipe.stream), at: now + ReadPacing.interval)
         }

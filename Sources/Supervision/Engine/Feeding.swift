@@ -1,5 +1,6 @@
 // Input: bounded writes that wait until the process has taken them.
 
+import CLinux
 import Glibc
 import LinuxIO
 
@@ -112,6 +113,8 @@ extension Supervisor {
         // A terminal's master is polled for both directions from the start.
         guard !process.stdin.isPolled, let raw = process.stdin.pipe?.raw else { return }
         process.stdin.isPolled = true
+        // Its writer is ahead of its reader: fewer, larger writes from now on.
+        _ = clinux_grow_pipe(raw, Self.grownPipeBytes)
         try? poller.add(
             raw, [.output, .edges], token: EventSource.stdin.token(process.serial))
     }

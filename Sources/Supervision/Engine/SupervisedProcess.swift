@@ -185,6 +185,8 @@ final class OutputPipe {
     var state = State.idle
     var pacing = ReadPacing()
     var hasGrown = false
+    /// Not polled for input: its timer looks at it.
+    var isMuted = false
     /// Its writers have gone: read on to the end.
     var sawHangUp = false
     /// Was read, and found no room in the arena.

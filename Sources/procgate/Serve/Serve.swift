@@ -4,6 +4,7 @@
 import ArgumentParser
 import GRPCWire
 import Glibc
+import LinuxIO
 import Logging
 import NIOCore
 import NIOPosix
@@ -99,6 +100,7 @@ struct Serve: AsyncParsableCommand {
 
     func run() async throws {
         signal(SIGPIPE, SIG_IGN)
+        HeapPolicy.apply()
         let signals = try SignalSource.take([SIGTERM, SIGINT, SIGHUP])
         let logger = LineLog.logger("procgate", level: logLevel.level, format: logFormat)
         let configuration = try gatewayConfiguration()
@@ -184,6 +186,7 @@ struct Serve: AsyncParsableCommand {
             configuration.certificates = CertificateFiles(
                 certificate: tlsCertificate, key: tlsKey, clientAuthority: tlsClientCa)
         }
+        configuration.eventLoopCount = ProcessorCount.usable
         configuration.maxConnections = Int(maxConnections)
         configuration.maxStreams = Int(maxStreams)
         configuration.drainTimeout = .milliseconds(Int64(drainTimeout.milliseconds))

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Glibc
+import LinuxIO
 import SupervisorLink
 
 struct Supervise: ParsableCommand {
@@ -16,6 +17,7 @@ struct Supervise: ParsableCommand {
     var processes: ProcessOptions
 
     func run() throws {
+        HeapPolicy.apply()
         let configuration = try processes.configuration()
         try RuntimeDirectory.make(configuration.stateDirectory)
         do {

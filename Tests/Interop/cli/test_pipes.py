@@ -1,0 +1,162 @@
+"""Commands in pipes, and their signals."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from contract import follow, get, has_lines, listing, start, until
+from gateway import BINARY, eventually, gateway, procgate
+
+
+@pytest.fixture(scope="module")
+def served():
+    with gateway() as g:
+        g.client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        yield g
+
+
+def popen(g, *words, **options):
+    return subprocess.Popen([BINARY, *words], env=os.environ | g.client, **options)
+
+
+def test_an_archive_goes_in_and_comes_out_whole(served, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    for number in range(20):
+        (tmp_path / "in" / str(number)).write_bytes(os.urandom(300_000))
+    script = (
+        f"tar c -C {tmp_path}/in . | {BINARY} exec -i -- tar x -C {tmp_path}/out && "
+        f"{BINARY} exec -- tar c -C {tmp_path}/out . | tar t | wc -l"
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], env=os.environ | served.client, capture_output=True, timeout=50
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, b"21"), done.stderr
+    for number in range(20):
+        name = str(number)
+        assert (tmp_path / "in" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_a_reader_that_goes_ends_the_command_without_a_word(served):
+    with popen(
+        served, "exec", "--label", "cli=pipe", "--", "yes",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+    ) as client:  # fmt: skip
+        assert client.stdout.readline() == b"y\n"
+        client.stdout.close()
+        assert client.stderr.read() == b""
+        assert client.wait(10) == 141
+    (process,) = listing(served.stub, labels={"cli": "pipe"}).processes
+    eventually(lambda: get(served.stub, process.id).ended_at, 20)
+
+
+def test_a_slow_reader_holds_the_command_back(served):
+    with popen(
+        served, "exec", "--label", "cli=slow", "--", "yes",
+        stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+    ) as client:  # fmt: skip
+        client.stdout.read(10)
+        (process,) = listing(served.stub, labels={"cli": "slow"}).processes
+
+        def written():
+            return get(served.stub, process.id).stdout_bytes
+
+        def stands_still():
+            before = written()
+            time.sleep(0.3)
+            return before == written()
+
+        eventually(stands_still, 20)
+        assert written() < 64 << 20
+        client.kill()
+
+
+def test_a_second_interrupt_stops_the_tree(served):
+    words = ("exec", "--label", "cli=twice", "--", "trap '' INT; echo up; while :; do sleep 0.1; done")
+    with popen(served, *words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
+        assert client.stdout.readline() == b"up\n"
+        client.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        assert client.poll() is None
+        client.send_signal(signal.SIGINT)
+        assert client.wait(10) in (143, 137)
+
+
+def test_exec_prints_its_events_as_json(served):
+    done = procgate(
+        "exec", "--json", "--", "echo out; exit 3", environment=served.client
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [next(iter(event)) for event in events] == ["started", "output", "exited"]
+    assert events[1]["output"]["text"] == "out\n"
+    assert events[1]["output"]["data"] == "b3V0Cg=="
+    assert events[2]["exited"]["process"]["exitCode"] == 3
+    assert done.returncode == 3
+
+
+def test_every_command_prints_json(served):
+    def call(*words):
+        done = procgate(*words, "--json", environment=served.client)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    process = json.loads(
+        procgate("start", "--json", "--", "cat", environment=served.client).stdout
+    )
+    id = process["id"]
+    assert process["status"] == "running"
+    assert call("stdin", id, "/etc/hostname")["stdinBytes"] > 0
+    assert call("wait", id)["process"]["exitCode"] == 0
+    assert call("show", id)["id"] == id
+    assert call("stop", id)[0]["id"] == id
+    assert call("rm", id)[0]["id"] == id
+    assert call("info")["version"] == "0.1.0"
+    other = start(served.stub, "sleep 1000")
+    assert call("signal", other.id, "KILL")["id"] == other.id
+
+
+def test_wait_gives_up_after_its_time(served):
+    process = start(served.stub, "sleep 1000")
+    done = procgate("wait", process.id, "--timeout", "100ms", environment=served.client)
+    assert done.returncode == 1
+    assert len(done.stderr.decode().strip().splitlines()) == 1
+    assert procgate("stop", process.id, "--grace", "0s", environment=served.client).returncode == 0
+
+
+def test_signal_reaches_who_is_meant(served):
+    process = start(
+        served.stub, "trap 'echo leader' USR1; (trap 'echo child' USR1; echo up; "
+        "while :; do sleep 0.05; done) & echo up; while :; do sleep 0.05; done",
+    )  # fmt: skip
+    until(follow(served.stub, process.id), has_lines(2))
+    done = procgate(
+        "signal", process.id, "USR1", "--scope", "leader", environment=served.client
+    )
+    assert done.returncode == 0
+    until(follow(served.stub, process.id), has_lines(3))
+    logs = procgate("logs", process.id, environment=served.client).stdout
+    assert b"leader" in logs and b"child" not in logs
+    bad = procgate("signal", process.id, "NOSUCH", environment=served.client)
+    assert bad.returncode == 1
+    procgate("stop", process.id, "--grace", "0s", environment=served.client)
+    late = procgate("signal", process.id, "TERM", environment=served.client)
+    assert late.returncode == 1 and process.id in late.stderr.decode()
+
+
+def test_exec_goes_on_when_the_gateway_is_restarted():
+    with gateway() as g:
+        client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        g.client = client
+        words = ("exec", "--", "for i in $(seq 1 60); do echo $i; sleep 0.05; done; exit 6")
+        with popen(g, *words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as running:
+            assert running.stdout.readline() == b"1\n"
+            for _ in range(3):
+                g.kill()
+                g.restart()
+            rest = running.stdout.read()
+            assert rest == b"".join(b"%d\n" % i for i in range(2, 61))
+            assert running.wait(20) == 6

@@ -1,0 +1,152 @@
+"""`exec -t` and `attach` in a real terminal."""
+
+import re
+import shutil
+
+import pytest
+from cli_screen import screen
+
+from contract import get, listing
+from gateway import eventually, gateway, procgate
+
+pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="there is no tmux here")
+
+
+@pytest.fixture(scope="module")
+def served():
+    with gateway() as g:
+        g.client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        yield g
+
+
+@pytest.fixture
+def terminal(served):
+    with screen(served.client) as made:
+        yield made
+
+
+def labelled(served, name):
+    found = listing(served.stub, labels={"cli": name}).processes
+    return found[0] if found else None
+
+
+def test_a_shell_in_a_session_has_a_terminal_of_this_size(terminal):
+    terminal.line("$P exec -t --env PS1='% ' -- bash --norc --noprofile")
+    terminal.shows("% ")
+    terminal.line("stty size; echo TERM=$TERM")
+    terminal.shows("24 80")
+    terminal.shows("TERM=tmux") if "tmux" in terminal.text() else terminal.shows("TERM=screen")
+    terminal.resize(100, 30)
+    terminal.line("clear; stty size")
+    terminal.shows("30 100")
+    terminal.line("exit 5")
+    terminal.shows("$ ")
+    terminal.line("echo left with $?")
+    terminal.shows("left with 5")
+
+
+def test_an_interrupt_goes_to_what_runs_in_the_session(terminal):
+    terminal.line("$P exec -t --env PS1='% ' -- bash --norc --noprofile")
+    terminal.shows("% ")
+    terminal.line("sleep 1000; echo status=$?")
+    terminal.shows("sleep 1000")
+    terminal.type("C-c")
+    terminal.shows(lambda text: text.rstrip().endswith("%"))
+    terminal.line("echo still here")
+    terminal.shows("\nstill here")
+    terminal.line("exit")
+
+
+def test_a_program_that_takes_the_whole_screen_gives_it_back(terminal):
+    terminal.line("echo before")
+    terminal.shows("\nbefore")
+    terminal.line("seq 1 500 > /tmp/procgate-cli-numbers; $P exec -t -- less /tmp/procgate-cli-numbers")
+    terminal.shows(lambda text: text.startswith("1\n2\n3\n"))
+    terminal.type("G")
+    terminal.shows("500\n")
+    terminal.resize(60, 10)
+    terminal.type("g")
+    terminal.shows(lambda text: text.startswith("1\n2\n") and "\n9\n" in text)
+    terminal.type("q")
+    terminal.shows("before")
+    terminal.shows("$ ")
+
+
+def test_a_session_is_left_and_joined_again(served, terminal):
+    terminal.line("$P exec -t --label cli=detach --env PS1='% ' -- bash --norc --noprofile")
+    terminal.shows("% ")
+    terminal.line("kept=value")
+    terminal.type("C-p", "C-q")
+    terminal.shows("detached from ")
+    process = labelled(served, "detach")
+    assert get(served.stub, process.id).ended_at == 0
+    terminal.line(f"clear; $P attach {process.id}")
+    terminal.line("echo found $kept")
+    terminal.shows("\nfound value")
+    terminal.line("exit 3")
+    eventually(lambda: get(served.stub, process.id).ended_at)
+    terminal.line("echo left with $?")
+    terminal.shows("left with 3")
+
+
+def test_the_terminal_is_as_before_after_every_way_out(served, terminal):
+    settings = "stty -a | md5sum"
+    terminal.line(settings)
+    before = terminal.shows(lambda text: re.search(r"^[0-9a-f]{32}", text, re.M))[0]
+
+    def is_as_before():
+        terminal.line("clear")
+        terminal.line(settings)
+        after = terminal.shows(lambda text: re.search(r"^[0-9a-f]{32}", text, re.M))[0]
+        assert after == before
+
+    terminal.line("$P exec -t -- 'echo over'")
+    terminal.shows("\nover")
+    is_as_before()
+    terminal.line("$P exec -t -- 'kill -9 $$'; echo killed=$?")
+    terminal.shows("killed=137")
+    is_as_before()
+    terminal.line("$P exec -t -- /no/such/command x; echo failed=$?")
+    terminal.shows(re.compile(r"failed=\d").search)
+    is_as_before()
+    # Ended by a signal while it is raw.
+    terminal.line("$P exec -t --label cli=term -- 'echo up; sleep 1000' & sleep 0.3; fg")
+    terminal.shows("\nup")
+    process = labelled(served, "term")
+    terminal.tmux("run-shell", "pkill -TERM -f 'exec -t --label cli=term'")
+    terminal.shows(lambda text: text.rstrip().endswith("$"))
+    is_as_before()
+    eventually(lambda: get(served.stub, process.id).ended_at, 10)
+
+
+def test_tables_fit_the_terminal_and_have_colour_there_alone(served, terminal):
+    done = procgate("exec", "--", "true " + "word " * 60, environment=served.client)
+    assert done.returncode == 0
+    terminal.line("clear; $P ps --limit 1")
+    text = terminal.shows(lambda text: "…" in text and text)
+    row = next(line for line in text.splitlines() if "true word" in line)
+    assert len(row) <= 80 and row.endswith("…")
+    coloured = terminal.tmux("capture-pane", "-p", "-e", "-t", "0")
+    assert "\x1b[3" in coloured
+    terminal.line("clear; NO_COLOR=1 $P ps --limit 1; echo done")
+    terminal.shows("\ndone")
+    plain = terminal.tmux("capture-pane", "-p", "-e", "-t", "0")
+    assert "\x1b[32m" not in plain
+    piped = procgate("ps", "--limit", "1", environment=served.client).stdout.decode()
+    assert "\x1b" not in piped and "word " * 60 in piped + " "
+
+
+def test_a_session_outlives_a_restart_of_the_gateway():
+    with gateway() as g:
+        client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        with screen(client) as terminal:
+            terminal.line("$P exec -t --env PS1='% ' -- bash --norc --noprofile")
+            terminal.shows("% ")
+            terminal.line("kept=value; echo one")
+            terminal.shows("\none")
+            g.kill()
+            g.restart()
+            terminal.line("echo found $kept")
+            terminal.shows("\nfound value")
+            terminal.line("exit")
+            terminal.shows("$ ")
