@@ -2,7 +2,8 @@
 # (Debian's packages by apt-get) and build first.
 
 SWIFT ?= swift
-BUILD := $(SWIFT) build -c release --static-swift-stdlib
+# Linked statically and to a fixed address: a third of the resident size.
+BUILD := $(SWIFT) build -c release --static-swift-stdlib -Xlinker -no-pie
 PROCGATE := .build/release/procgate
 VENV := .venv
 ADDRESS ?= 127.0.0.1:7070
@@ -19,12 +20,16 @@ TEST_PACKAGES := python3-venv nghttp2-client nghttp2-proxy nginx-light \
 BENCH_PACKAGES := python3-venv nghttp2-client nghttp2-server libssl-dev openssl util-linux gcc \
 	libc6-dev
 
-.PHONY: all setup build build-interop run test test-swift test-interop bench generate check format lint clean
+.PHONY: all setup setup-tests build build-interop run test test-swift test-interop bench generate check format lint clean
 
 all: build
 
 setup:
 	@$(call install,$(BUILD_PACKAGES))
+
+# What the tests need besides.
+setup-tests: setup $(VENV)/installed
+	@$(call install,$(TEST_PACKAGES))
 
 build: setup
 	$(BUILD) --product procgate
@@ -32,9 +37,8 @@ build: setup
 run: build
 	@$(PROCGATE) serve --listen $(ADDRESS) --print-examples
 
-test: setup
-	@$(call install,$(TEST_PACKAGES))
-	@$(MAKE) --no-print-directory build $(VENV)/installed
+test: setup-tests
+	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory check lint
 	@$(MAKE) --no-print-directory test-swift test-interop
 
@@ -50,6 +54,7 @@ test-interop: build-interop $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile Tests/Rules Tests/Interop
 
 $(VENV)/installed: Tests/Interop/requirements.txt
+	@$(call install,python3-venv)
 	/usr/bin/python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

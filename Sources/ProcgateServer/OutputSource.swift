@@ -59,7 +59,8 @@ final class OutputSource: BodySource, KeptAlive {
         self.options = options
         self.wake = wake
         self.encode = encode
-        reader.onChange = { [unowned self] in resume() }
+        // A cancelled call lets go of its source before its reader is closed.
+        reader.onChange = { [weak self] in self?.resume() }
     }
 
     func available(limit: Int) -> BodyAvailability {
@@ -148,7 +149,7 @@ final class OutputSource: BodySource, KeptAlive {
         // What never ran has no start.
         if announced != .started, log.stage != .queued, log.process.startedAt > 0 {
             announced = .started
-            append(.started(log.process))
+            append(.started(log.startedProcess))
         }
     }
 

@@ -23,6 +23,8 @@ public final class FollowedLog: @unchecked Sendable {
     /// As it stood when its stage changed last.
     public private(set) var process: Process
     public private(set) var stage: Stage
+    /// As it stood when it started, or when it was followed, if that was later.
+    public private(set) var startedProcess: Process
 
     var follows = 1
     fileprivate var index: LogIndex
@@ -39,6 +41,7 @@ public final class FollowedLog: @unchecked Sendable {
         self.serial = serial
         self.index = index
         self.process = process
+        startedProcess = process
         stage = hasEnded ? .ended : process.status == .queued ? .queued : .running
     }
 
@@ -61,6 +64,7 @@ public final class FollowedLog: @unchecked Sendable {
 
     func run(_ process: Process) {
         self.process = process
+        startedProcess = process
         if stage == .queued { stage = .running }
         wakeReaders()
     }

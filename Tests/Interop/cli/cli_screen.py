@@ -17,7 +17,7 @@ class Screen:
             "-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows),
             "env PS1='$ ' bash --norc --noprofile -i",
         )  # fmt: skip
-        self.shows("$ ")
+        self.prompts("$")
 
     def tmux(self, *words):
         done = subprocess.run(
@@ -50,6 +50,10 @@ class Screen:
             return eventually(lambda: found(self.text()), timeout)
         except AssertionError:
             raise AssertionError(f"not on the screen: {what}\n{self.text()}") from None
+
+    def prompts(self, mark):
+        """Waits until the last line is the shell's prompt alone."""
+        self.shows(lambda text: text.rstrip().split("\n")[-1] == mark)
 
     def end(self):
         subprocess.run(

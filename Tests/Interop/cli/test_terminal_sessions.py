@@ -32,26 +32,26 @@ def labelled(served, name):
 
 def test_a_shell_in_a_session_has_a_terminal_of_this_size(terminal):
     terminal.line("$P exec -t --env PS1='% ' -- bash --norc --noprofile")
-    terminal.shows("% ")
+    terminal.prompts("%")
     terminal.line("stty size; echo TERM=$TERM")
     terminal.shows("24 80")
-    terminal.shows("TERM=tmux") if "tmux" in terminal.text() else terminal.shows("TERM=screen")
+    terminal.shows(re.compile(r"TERM=(tmux|screen)").search)
     terminal.resize(100, 30)
     terminal.line("clear; stty size")
     terminal.shows("30 100")
     terminal.line("exit 5")
-    terminal.shows("$ ")
+    terminal.prompts("$")
     terminal.line("echo left with $?")
     terminal.shows("left with 5")
 
 
 def test_an_interrupt_goes_to_what_runs_in_the_session(terminal):
     terminal.line("$P exec -t --env PS1='% ' -- bash --norc --noprofile")
-    terminal.shows("% ")
+    terminal.prompts("%")
     terminal.line("sleep 1000; echo status=$?")
     terminal.shows("sleep 1000")
     terminal.type("C-c")
-    terminal.shows(lambda text: text.rstrip().endswith("%"))
+    terminal.prompts("%")
     terminal.line("echo still here")
     terminal.shows("\nstill here")
     terminal.line("exit")
@@ -69,12 +69,12 @@ def test_a_program_that_takes_the_whole_screen_gives_it_back(terminal):
     terminal.shows(lambda text: text.startswith("1\n2\n") and "\n9\n" in text)
     terminal.type("q")
     terminal.shows("before")
-    terminal.shows("$ ")
+    terminal.prompts("$")
 
 
 def test_a_session_is_left_and_joined_again(served, terminal):
     terminal.line("$P exec -t --label cli=detach --env PS1='% ' -- bash --norc --noprofile")
-    terminal.shows("% ")
+    terminal.prompts("%")
     terminal.line("kept=value")
     terminal.type("C-p", "C-q")
     terminal.shows("detached from ")
@@ -114,7 +114,7 @@ def test_the_terminal_is_as_before_after_every_way_out(served, terminal):
     terminal.shows("\nup")
     process = labelled(served, "term")
     terminal.tmux("run-shell", "pkill -TERM -f 'exec -t --label cli=term'")
-    terminal.shows(lambda text: text.rstrip().endswith("$"))
+    terminal.prompts("$")
     is_as_before()
     eventually(lambda: get(served.stub, process.id).ended_at, 10)
 
@@ -141,7 +141,7 @@ def test_a_session_outlives_a_restart_of_the_gateway():
         client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
         with screen(client) as terminal:
             terminal.line("$P exec -t --env PS1='% ' -- bash --norc --noprofile")
-            terminal.shows("% ")
+            terminal.prompts("%")
             terminal.line("kept=value; echo one")
             terminal.shows("\none")
             g.kill()
@@ -149,4 +149,4 @@ def test_a_session_outlives_a_restart_of_the_gateway():
             terminal.line("echo found $kept")
             terminal.shows("\nfound value")
             terminal.line("exit")
-            terminal.shows("$ ")
+            terminal.prompts("$")
