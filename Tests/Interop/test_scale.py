@@ -64,7 +64,10 @@ class Peak:
 
 
 def forgotten(g):
-    eventually(lambda: not listing(g.stub).processes, 20, "all processes to be forgotten")
+    try:
+        eventually(lambda: not listing(g.stub).processes, 20, "all processes to be forgotten")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {listing(g.stub).processes[:3]}") from None
     eventually(lambda: not zombies(g.supervisor), 10, "the reaping of all")
 
 

@@ -29,16 +29,16 @@ from gateway import alive, eventually, gateway
 from programs import TREE, tree_pids
 
 
+def refuses(stub):
+    try:
+        info(stub)
+    except grpc.RpcError:
+        return True
+
+
 def draining(g):
     """True once no new call is taken."""
-
-    def refuses():
-        try:
-            info(g.connect())
-        except grpc.RpcError:
-            return True
-
-    return eventually(refuses, what="new calls to be refused")
+    return eventually(lambda: refuses(g.connect()), what="new calls to be refused")
 
 
 def test_sigterm_with_nothing_to_do_ends_at_once():
@@ -74,6 +74,7 @@ def test_no_new_calls_are_taken_while_draining(tmp_path):
         draining(g)
         with refused(Code.UNAVAILABLE):
             start(g.connect(), "true")
+        eventually(lambda: refuses(old), what="the GOAWAY on the old connection")
         with refused(Code.UNAVAILABLE):
             start(old, "true")
         (tmp_path / "go").touch()
