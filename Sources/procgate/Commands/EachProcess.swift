@@ -18,23 +18,16 @@ struct EachProcess {
     ) async throws {
         var done: [String: ProcessSummary] = [:]
         var failure: (any Error)?
-        try await withThrowingTaskGroup(of: (String, Result<ProcessSummary, any Error>).self) {
-            group in
+        await withTaskGroup(of: Attempt.self) { group in
             for id in ids {
-                group.addTask {
-                    do {
-                        return (id, .success(try await body(id)))
-                    } catch {
-                        return (id, .failure(error))
-                    }
-                }
+                group.addTask { await Attempt.made(id, body) }
             }
-            for try await (id, outcome) in group {
-                switch outcome {
-                case .success(let summary):
-                    done[id] = summary
-                    if !json { await Output.line(id) }
-                case .failure(let error): failure = failure ?? error
+            for await attempt in group {
+                if let summary = attempt.summary {
+                    done[attempt.id] = summary
+                    if !json { await Output.line(attempt.id) }
+                } else {
+                    failure = failure ?? attempt.failure
                 }
             }
         }
@@ -43,5 +36,31 @@ struct EachProcess {
             await Output.line(JSON.array(all).indented)
         }
         if let failure { throw failure }
+    }
+}
+
+/// What became of one process: a summary, or a failure.
+///
+/// A class, so that a task's result is one reference: the optimizer of Swift 6.3 loses parts of a
+/// large tuple on its way through a task group.
+private final class Attempt: Sendable {
+    let id: String
+    let summary: ProcessSummary?
+    let failure: (any Error)?
+
+    private init(_ id: String, _ summary: ProcessSummary?, _ failure: (any Error)?) {
+        self.id = id
+        self.summary = summary
+        self.failure = failure
+    }
+
+    static func made(
+        _ id: String, _ body: @Sendable (String) async throws -> ProcessSummary
+    ) async -> Attempt {
+        do {
+            return Attempt(id, try await body(id), nil)
+        } catch {
+            return Attempt(id, nil, error)
+        }
     }
 }

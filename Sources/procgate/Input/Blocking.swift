@@ -10,12 +10,12 @@ enum Blocking {
         return pool
     }()
 
+    /// Whatever becomes of the task: a call that has begun cannot be taken back.
     static func run<Result: Sendable>(
         _ body: @escaping @Sendable () -> Result
     ) async -> Result {
-        guard let result = try? await threads.runIfActive(body) else {
-            fatalError("the threads for blocking calls are never shut down")
+        await withCheckedContinuation { continuation in
+            threads.submit { _ in continuation.resume(returning: body()) }
         }
-        return result
     }
 }

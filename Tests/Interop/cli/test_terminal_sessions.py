@@ -1,13 +1,15 @@
 """`exec -t` and `attach` in a real terminal."""
 
+import os
 import re
 import shutil
+import signal
 
 import pytest
 from cli_screen import screen
 
 from contract import get, listing
-from gateway import eventually, gateway, procgate
+from gateway import arguments, eventually, gateway, pids, procgate
 
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="there is no tmux here")
 
@@ -57,10 +59,12 @@ def test_an_interrupt_goes_to_what_runs_in_the_session(terminal):
     terminal.line("exit")
 
 
-def test_a_program_that_takes_the_whole_screen_gives_it_back(terminal):
+def test_a_program_that_takes_the_whole_screen_gives_it_back(terminal, tmp_path):
+    numbers = tmp_path / "numbers"
+    numbers.write_text("".join(f"{i}\n" for i in range(1, 501)))
     terminal.line("echo before")
     terminal.shows("\nbefore")
-    terminal.line("seq 1 500 > /tmp/procgate-cli-numbers; $P exec -t -- less /tmp/procgate-cli-numbers")
+    terminal.line(f"$P exec -t -- less {numbers}")
     terminal.shows(lambda text: text.startswith("1\n2\n3\n"))
     terminal.type("G")
     terminal.shows("500\n")
@@ -110,10 +114,12 @@ def test_the_terminal_is_as_before_after_every_way_out(served, terminal):
     terminal.shows(re.compile(r"failed=\d").search)
     is_as_before()
     # Ended by a signal while it is raw.
-    terminal.line("$P exec -t --label cli=term -- 'echo up; sleep 1000' & sleep 0.3; fg")
-    terminal.shows("\nup")
+    terminal.line("clear; $P exec -t --label cli=term -- 'echo up; sleep 1000'")
+    terminal.shows(re.compile(r"^up$", re.M).search)
     process = labelled(served, "term")
-    terminal.tmux("run-shell", "pkill -TERM -f 'exec -t --label cli=term'")
+    words = ["exec", "-t", "--label", "cli=term"]
+    (client,) = [pid for pid in pids() if arguments(pid)[1:5] == words]
+    os.kill(client, signal.SIGTERM)
     terminal.prompts("$")
     is_as_before()
     eventually(lambda: get(served.stub, process.id).ended_at, 10)
