@@ -162,6 +162,8 @@ def fallen_behind(shared, **fields):
     """A follower that reads one chunk, and no more until the process has printed 100 MB."""
     process = start(shared.stub, "read x; seq 1 12000000", output=pb.OutputPolicy(retain_bytes=MiB))
     events = follow(shared.connect(), process.id, **fields)
+    # Sent once the log is followed.
+    events.initial_metadata()
     write(shared.stub, process.id, b"x\n")
     ran = until(events, lambda ran: ran.chunks)
     wait(shared.stub, process.id, max_output_bytes=1)
