@@ -280,6 +280,12 @@ class Gateway:
     def wait(self, timeout=20):
         return self.process.wait(timeout)
 
+    def has_not_crashed(self):
+        """It may have been killed by the test, but by no trap of its own."""
+        code = self.process.poll() if self.process else None
+        traps = (-signal.SIGILL, -signal.SIGTRAP, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
+        assert code not in traps, f"the gateway crashed with {code}:\n{self.log()[-6000:]}"
+
     def stop(self):
         """SIGTERM, and what has to be true after it."""
         supervisor = self.find_supervisor()
@@ -341,6 +347,7 @@ def gateway(*options, start=True, listeners=1, **settings):
             made.start(listeners=listeners)
         yield made
         made.close_channels()
+        made.has_not_crashed()
         if made.process and made.process.poll() is None:
             made.stop()
     finally:

@@ -5,6 +5,9 @@ import Glibc
 import LinuxIO
 
 extension Supervisor {
+    /// A writer that has sent so much sends more.
+    private static let largeInputBytes: UInt64 = 1 << 20
+
     /// What ends the input of a terminal, where its line is empty.
     private static let endOfTransmission: UInt8 = 4
 
@@ -111,10 +114,14 @@ extension Supervisor {
 
     private func waitForReader(_ process: SupervisedProcess) {
         // A terminal's master is polled for both directions from the start.
-        guard !process.stdin.isPolled, let raw = process.stdin.pipe?.raw else { return }
+        guard let raw = process.stdin.pipe?.raw else { return }
+        if !process.stdin.hasGrown, process.stdin.window.accepted >= Self.largeInputBytes {
+            // Fewer, larger writes from now on.
+            process.stdin.hasGrown = true
+            _ = clinux_grow_pipe(raw, Self.grownPipeBytes)
+        }
+        guard !process.stdin.isPolled else { return }
         process.stdin.isPolled = true
-        // Its writer is ahead of its reader: fewer, larger writes from now on.
-        _ = clinux_grow_pipe(raw, Self.grownPipeBytes)
         try? poller.add(
             raw, [.output, .edges], token: EventSource.stdin.token(process.serial))
     }

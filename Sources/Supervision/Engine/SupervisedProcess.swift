@@ -216,4 +216,6 @@ final class StdinFeed {
     /// The pipe's end; a terminal's master belongs to its OutputPipe.
     var pipe: FileDescriptor?
     var isPolled = false
+    /// Its pipe is as large as it gets.
+    var hasGrown = false
 }
