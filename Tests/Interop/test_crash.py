@@ -247,11 +247,11 @@ def test_a_gateway_killed_at_its_start_leaves_no_second_supervisor():
             g.wait()
         g.start()
         assert run(g.stub, "echo x").stdout == b"x\n"
-        mine = [
-            pid
-            for pid in pids()
-            if str(g.state) in arguments(pid) and "supervise" in arguments(pid)
-        ]
-        assert len([pid for pid in mine if alive(pid)]) == 1
+
+        def supervisors():
+            named = [pid for pid in pids() if str(g.state) in arguments(pid)]
+            return [pid for pid in named if alive(pid) and "supervise" in arguments(pid)]
+
+        eventually(lambda: len(supervisors()) == 1, what="a single supervisor")
         stop(g.stub, start(g.stub, "sleep 1000").id, grace_ms=0)
         assert os.path.exists(g.state / "supervisor.sock")
