@@ -102,22 +102,22 @@ public final class AttachSession: AsyncSequence, Sendable {
     // MARK: Output
 
     public func makeAsyncIterator() -> AsyncIterator {
-        AsyncIterator(process: process, reader: reader)
+        AsyncIterator(session: self)
     }
 
+    /// Keeps the session open.
     public struct AsyncIterator: AsyncIteratorProtocol {
-        let process: SandboxProcess
-        let reader: EventReader
+        let session: AttachSession
 
         /// The next event; `nil` after the exit, or after ``AttachSession/detach()``.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws(SandboxError) -> OutputEvent? {
-            while let event = try await reader.next() {
+            while let event = try await session.reader.next() {
                 switch event {
-                case .queued(let summary), .started(let summary): process.note(summary)
+                case .queued(let summary), .started(let summary): session.process.note(summary)
                 case .output(.exit(let result)):
-                    process.note(result.process)
+                    session.process.note(result.process)
                     return .exit(result)
                 case .output(let output): return output
                 }

@@ -198,6 +198,8 @@ final class EventReader: @unchecked Sendable {
             request.fromSeq = seenSeq + 1
             return calls.streamOutput(request)
         case .attachStart(let request, let policy):
+            // What need not be owned again is joined: that has a number to go on from.
+            if policy == .keep, let process { return try await rejoin(process.id) }
             var first = AttachRequest()
             first.message = .start(request)
             first.onDisconnect = policy
@@ -209,6 +211,19 @@ final class EventReader: @unchecked Sendable {
             first.onDisconnect = policy
             return try await attach(first)
         }
+    }
+
+    private nonisolated(nonsending) func rejoin(
+        _ id: String
+    ) async throws(GRPCStatus) -> EventResponses {
+        var request = StreamOutputRequest()
+        request.processId = id
+        request.fromSeq = seenSeq + 1
+        request.allowGaps = true
+        var first = AttachRequest()
+        first.message = .join(request)
+        first.onDisconnect = .keep
+        return try await attach(first)
     }
 
     private nonisolated(nonsending) func attach(
