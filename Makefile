@@ -43,6 +43,7 @@ test: setup-tests
 	@$(MAKE) --no-print-directory test-swift test-interop
 
 # The supervisor's tests reap every child of their process: they have one of their own.
+test-swift: export PROCGATE = $(CURDIR)/.build/release/procgate
 test-swift: build
 	$(SWIFT) test --skip SupervisionTests
 	$(SWIFT) test --skip-build --filter SupervisionTests

@@ -150,7 +150,8 @@ let package = Package(
         swiftTests("HTTP2Tests", ["HTTP2"] + nio),
         swiftTests(
             "ProcgateClientTests",
-            ["ProcgateClient", "procgate", "GRPCWire", "GRPCProtos", "ProcgateV1", "Protobuf"]),
+            ["ProcgateClient", "procgate", "GRPCWire", "GRPCProtos", "ProcgateV1", "Protobuf"]
+                + nio),
         swiftTests("CommandLineTests", ["procgate", "ProcgateClient"]),
         swiftTests(
             "GRPCWireTests",

@@ -7,25 +7,35 @@ struct FloodGuard {
         var refilled: UInt64
         let limit: FloodLimit
 
-        init(_ limit: FloodLimit) {
+        init(_ limit: FloodLimit, now: UInt64) {
             self.limit = limit
             tokens = limit.burst
-            refilled = 0
+            refilled = now
         }
 
         /// Takes one token; false where none is left.
         mutating func take(now: UInt64) -> Bool {
-            if tokens > 0 {
-                tokens -= 1
-                return true
-            }
-            let elapsed = now > refilled ? now - refilled : 0
-            let gained = min(
-                UInt64(limit.burst), elapsed / 1_000_000 * UInt64(limit.perSecond) / 1000)
-            guard gained > 0 else { return false }
-            refilled = now
-            tokens = Int(gained) - 1
+            refill(now: now)
+            guard tokens > 0 else { return false }
+            tokens -= 1
             return true
+        }
+
+        mutating func fill() {
+            tokens = limit.burst
+        }
+
+        private mutating func refill(now: UInt64) {
+            let elapsed = now > refilled ? now - refilled : 0
+            let gained = elapsed / 1_000_000 * UInt64(limit.perSecond) / 1000
+            guard gained < UInt64(max(limit.burst - tokens, 0)) else {
+                tokens = max(tokens, limit.burst)
+                refilled = now
+                return
+            }
+            guard gained > 0 else { return }
+            tokens += Int(gained)
+            refilled += gained * 1_000_000_000 / UInt64(limit.perSecond)
         }
     }
 
@@ -39,13 +49,13 @@ struct FloodGuard {
     private var sentBytesCredit = 0
 
     init(_ limits: HTTP2Limits, now: UInt64) {
-        pings = Bucket(limits.pings)
-        settings = Bucket(limits.settings)
-        windowUpdates = Bucket(limits.windowUpdates)
-        emptyData = Bucket(limits.emptyData)
-        priorities = Bucket(limits.priorities)
-        resets = Bucket(limits.resets)
-        provokedResets = Bucket(limits.provokedResets)
+        pings = Bucket(limits.pings, now: now)
+        settings = Bucket(limits.settings, now: now)
+        windowUpdates = Bucket(limits.windowUpdates, now: now)
+        emptyData = Bucket(limits.emptyData, now: now)
+        priorities = Bucket(limits.priorities, now: now)
+        resets = Bucket(limits.resets, now: now)
+        provokedResets = Bucket(limits.provokedResets, now: now)
     }
 
     /// Notes one frame; the flood it makes, if it is one too many.
@@ -64,14 +74,22 @@ struct FloodGuard {
         return allowed ? nil : kind
     }
 
-    /// DATA that this side sent: what a peer may answer with WINDOW_UPDATEs.
+    /// HEADERS, or DATA of that many bytes, that this side sent: what a peer may answer with
+    /// WINDOW_UPDATEs, and with the PINGs of its bandwidth estimation.
     mutating func noteSent(bytes: Int) {
-        sentBytesCredit = min(sentBytesCredit + bytes, 64 * 1024 * 1024)
+        pings.fill()
+        sentBytesCredit = min(
+            sentBytesCredit + bytes + Self.updatesOfAFrame * Self.bytesOfAnUpdate,
+            64 * 1024 * 1024)
     }
 
+    private static let bytesOfAnUpdate = 512
+    /// One for the stream and one for the connection.
+    private static let updatesOfAFrame = 2
+
     private mutating func takeSentBytes() -> Bool {
-        guard sentBytesCredit >= 512 else { return false }
-        sentBytesCredit -= 512
+        guard sentBytesCredit >= Self.bytesOfAnUpdate else { return false }
+        sentBytesCredit -= Self.bytesOfAnUpdate
         return true
     }
 }

@@ -14,13 +14,15 @@ public struct FloodLimit: Sendable, Equatable {
 /// How often a peer may send what costs it nothing. Beyond a limit the connection gets a GOAWAY
 /// with ENHANCE_YOUR_CALM and is closed.
 public struct HTTP2Limits: Sendable, Equatable {
-    /// PING frames that are no acknowledgements. gRPC's bandwidth estimation sends a few a second.
+    /// PING frames that are no acknowledgements, since this side sent HEADERS or DATA: gRPC's
+    /// bandwidth estimation sends one in each round trip while it receives.
     public var pings = FloodLimit(burst: 100, perSecond: 20)
     /// SETTINGS frames that are no acknowledgements.
     public var settings = FloodLimit(burst: 32, perSecond: 2)
-    /// WINDOW_UPDATE frames beyond one for each 512 bytes that this side sent.
+    /// WINDOW_UPDATE frames beyond two for each HEADERS or DATA frame, and one for each 512
+    /// bytes, that this side sent.
     public var windowUpdates = FloodLimit(burst: 4096, perSecond: 512)
-    /// DATA frames with neither bytes nor END_STREAM.
+    /// DATA frames with neither bytes, but for padding, nor END_STREAM.
     public var emptyData = FloodLimit(burst: 128, perSecond: 16)
     /// PRIORITY and PRIORITY_UPDATE frames. Nothing here is prioritized.
     public var priorities = FloodLimit(burst: 256, perSecond: 32)
@@ -44,11 +46,13 @@ public struct HTTP2Configuration: Sendable, Equatable {
     public var maxConcurrentStreams = 1024
     /// Bytes of one header block, counted as HPACK does: name, value and 32 for each field.
     /// At most 60 KiB. A larger block is read to its end (its compression state is shared with
-    /// all that follow) but not kept.
+    /// all that follow) but not kept; one above 256 KiB ends the connection.
     public var maxHeaderListBytes = 16 * 1024
-    /// Bytes that the peer may send on one stream before they are consumed.
+    /// Bytes that the peer may send on one stream before they are consumed. That times
+    /// ``maxConcurrentStreams`` is the most that a connection holds.
     public var streamWindowBytes = 1024 * 1024
-    /// Bytes that the peer may send on all streams together before they are consumed.
+    /// Bytes that the peer may send on all streams together before they are received. Not held
+    /// back until they are consumed: streams that nobody reads would stop all others.
     public var connectionWindowBytes = 4 * 1024 * 1024
     /// Largest frame that the peer may send.
     public var maxFrameBytes = 256 * 1024

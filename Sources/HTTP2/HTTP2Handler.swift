@@ -56,6 +56,7 @@ public final class HTTP2Handler: ChannelInboundHandler {
     @exclusivity(unchecked) private var isFlushing = false
     @exclusivity(unchecked) private var flushScheduled = false
     @exclusivity(unchecked) private var isClosing = false
+    private var isLingering = false
     private var isStarted = false
     private var failure: (any Error)?
     private var flushTask: () -> Void = {}
@@ -110,7 +111,7 @@ public final class HTTP2Handler: ChannelInboundHandler {
         }
         dispatch(buffer)
         delegate.batchEnded()
-        if failure != nil { closeAfterLinger(context) }
+        if failure != nil || session.isTerminated { closeAfterLinger(context) }
     }
 
     public func channelReadComplete(context: ChannelHandlerContext) {
@@ -230,6 +231,8 @@ public final class HTTP2Handler: ChannelInboundHandler {
             if !more && count == 0 { break }
         }
         if session.isFinished { finish() }
+        // Should the peer not read what is left to be said.
+        if session.isTerminated { closeAfterLinger(context) }
     }
 
     /// The loop's buffer where nobody else holds its storage, else a new one.
@@ -252,6 +255,8 @@ public final class HTTP2Handler: ChannelInboundHandler {
     }
 
     private func closeAfterLinger(_ context: ChannelHandlerContext) {
+        guard !isLingering else { return }
+        isLingering = true
         let channel = context.channel
         context.eventLoop.scheduleTask(in: Self.lingerTime) { channel.close(promise: nil) }
     }

@@ -47,6 +47,8 @@ public final class HTTP2Session {
     @exclusivity(unchecked) public var outputWanted: (() -> Void)?
     /// The streams open now.
     @exclusivity(unchecked) public private(set) var openStreams = 0
+    /// Whether this side has ended the connection, be the GOAWAY sent or not.
+    @exclusivity(unchecked) public private(set) var isTerminated = false
 
     @exclusivity(unchecked) var raw: OpaquePointer?
     @exclusivity(unchecked) var collector: HeaderCollector
@@ -59,6 +61,7 @@ public final class HTTP2Session {
     @exclusivity(unchecked) var violation: HTTP2ErrorCode?
     var highestPeerID: Int32 = 0
     var skippedIDs: [ClosedRange<Int32>] = []
+    @exclusivity(unchecked) private var isLimitAnnounced = false
     @exclusivity(unchecked) private var events: [HTTP2Event] = []
     @exclusivity(unchecked) private var spareEvents: [HTTP2Event] = []
     @exclusivity(unchecked) private var firstStream: Unmanaged<HTTP2Stream>?
@@ -112,6 +115,9 @@ public final class HTTP2Session {
         case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS.rawValue:
             terminate(.enhanceYourCalm)
             return .flooded
+        case NGHTTP2_ERR_CALLBACK_FAILURE.rawValue where collector.isBomb:
+            terminate(.enhanceYourCalm)
+            return .flooded
         default:
             terminate(.internalError)
             return .codec(code)
@@ -135,8 +141,23 @@ public final class HTTP2Session {
                 return true
             }
             output.writeBytes(UnsafeRawBufferPointer(start: pointer, count: count))
+            if role == .server, !isLimitAnnounced { announceStreamLimit(frameBytes: count) }
         }
         return true
+    }
+
+    /// Writes the limit of streams into the SETTINGS frame, if that is what was just written.
+    /// The codec was given a higher one: where a peer goes beyond the codec's the connection
+    /// ends, and it is the stream that should (RFC 9113, 5.1.2).
+    private func announceStreamLimit(frameBytes: Int) {
+        let start = output.writerIndex - frameBytes
+        guard frameBytes > 9, output.getInteger(at: start + 3, as: UInt8.self) == 4 else { return }
+        isLimitAnnounced = true
+        let wanted = UInt16(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS.rawValue)
+        for entry in stride(from: start + 9, to: output.writerIndex, by: 6)
+        where output.getInteger(at: entry, as: UInt16.self) == wanted {
+            output.setInteger(UInt32(configuration.maxConcurrentStreams), at: entry + 2)
+        }
     }
 
     /// The events since the last time. Give the array back by ``recycle(_:)``.
@@ -236,10 +257,7 @@ public final class HTTP2Session {
         stream.next = nil
         stream.previous = nil
         openStreams -= 1
-        if let raw, stream.unconsumedBytes > 0 {
-            nghttp2_session_consume_connection(raw, stream.unconsumedBytes)
-            stream.unconsumedBytes = 0
-        }
+        stream.unconsumedBytes = 0
         stream.queue.recycle(to: self)
         stream.source = nil
         stream.isClosed = true
@@ -270,7 +288,8 @@ public final class HTTP2Session {
         guard let raw, count > 0 else { return }
         let given = min(count, stream.unconsumedBytes)
         stream.unconsumedBytes -= given
-        nghttp2_session_consume(raw, stream.id, given)
+        // The connection's window got them back on receipt.
+        nghttp2_session_consume_stream(raw, stream.id, given)
         // A WINDOW_UPDATE is queued only once half of a window was taken.
         if nghttp2_session_want_write(raw) != 0 { outputWanted?() }
     }
@@ -314,6 +333,7 @@ public final class HTTP2Session {
     /// Ends the connection at once: GOAWAY, and nothing after it.
     public func terminate(_ code: HTTP2ErrorCode) {
         guard let raw else { return }
+        isTerminated = true
         nghttp2_session_terminate_session2(
             raw, nghttp2_session_get_last_proc_stream_id(raw), code.rawValue)
         outputWanted?()

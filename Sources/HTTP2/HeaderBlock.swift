@@ -144,6 +144,11 @@ struct HeaderCollector {
     }
 
     var isOverLimit: Bool { listBytes > limitBytes }
+    /// So far over the limit that reading it to its end costs too much.
+    var isBomb: Bool { listBytes > Self.bombBytes }
+
+    /// Sixteen times the usual limit. Blocks that are merely too large get their answer.
+    private static let bombBytes = 256 * 1024
 
     mutating func append(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {
         listBytes += name.count + value.count + 32

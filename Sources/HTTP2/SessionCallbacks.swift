@@ -21,6 +21,7 @@ extension HTTP2Session {
         nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, frameReceivedThunk)
         nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, dataThunk)
         nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, frameSentThunk)
+        nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, frameNotSentThunk)
         nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, streamClosedThunk)
         nghttp2_session_callbacks_set_send_data_callback(callbacks, sendDataThunk)
         nghttp2_session_callbacks_set_data_source_read_length_callback(
@@ -63,7 +64,7 @@ extension HTTP2Session {
             entries.append(
                 nghttp2_settings_entry(
                     settings_id: Int32(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS.rawValue),
-                    value: UInt32(configuration.maxConcurrentStreams)))
+                    value: UInt32(configuration.maxConcurrentStreams + Self.refusedStreams)))
             entries.append(
                 nghttp2_settings_entry(
                     settings_id: Int32(NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES.rawValue),
@@ -101,6 +102,9 @@ extension HTTP2Session {
     }
 
     private static let skippedRangesKept = 16
+    /// Streams above the limit that may wait for their RST_STREAM to be sent. Beyond them the
+    /// codec ends the connection.
+    private static let refusedStreams = 1024
 
     func finishHeaders(_ stream: HTTP2Stream) {
         let block = collector.finish()
@@ -164,6 +168,13 @@ private let beginHeadersThunk: nghttp2_on_begin_headers_callback = { codec, fram
     guard let frame, frame.pointee.hd.type == typeHeaders,
         frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST
     else { return 0 }
+    guard session.openStreams < session.configuration.maxConcurrentStreams else {
+        // Without a stream of this side's whatever comes on it is passed over.
+        nghttp2_submit_rst_stream(
+            codec, UInt8(NGHTTP2_FLAG_NONE.rawValue), frame.pointee.hd.stream_id,
+            HTTP2ErrorCode.refusedStream.rawValue)
+        return 0
+    }
     let stream = HTTP2Stream(id: frame.pointee.hd.stream_id, session: session)
     session.adopt(stream)
     nghttp2_session_set_stream_user_data(
@@ -173,15 +184,18 @@ private let beginHeadersThunk: nghttp2_on_begin_headers_callback = { codec, fram
 
 private let headerThunk: nghttp2_on_header_callback = {
     _, _, name, nameCount, value, valueCount, _, user in
-    session(user).collector.append(
+    let session = session(user)
+    session.collector.append(
         name: UnsafeRawBufferPointer(start: name, count: nameCount),
         value: UnsafeRawBufferPointer(start: value, count: valueCount))
-    return 0
+    return session.collector.isBomb ? NGHTTP2_ERR_CALLBACK_FAILURE.rawValue : 0
 }
 
 private let dataThunk: nghttp2_on_data_chunk_recv_callback = {
     codec, _, id, bytes, count, user in
     let session = session(user)
+    // Only the stream's window waits for the bytes to be consumed: see the configuration.
+    nghttp2_session_consume_connection(codec, count)
     guard let stream = stream(codec, id), let bytes, let start = session.input.baseAddress else {
         return 0
     }
@@ -200,7 +214,7 @@ private let frameReceivedThunk: nghttp2_on_frame_recv_callback = { codec, frame,
         guard let stream = stream(codec, header.stream_id) else { return 0 }
         if header.type == typeHeaders {
             session.finishHeaders(stream)
-        } else if header.length == 0, header.flags & flagEndStream == 0 {
+        } else if header.length <= frame.pointee.data.padlen, header.flags & flagEndStream == 0 {
             session.note(.emptyData)
         }
         if header.flags & flagEndStream != 0 {
@@ -246,7 +260,7 @@ private let frameSentThunk: nghttp2_on_frame_send_callback = { codec, frame, use
     let header = frame.pointee.hd
     switch header.type {
     case typeHeaders, typeData:
-        if header.type == typeData { session.guardian.noteSent(bytes: header.length) }
+        session.guardian.noteSent(bytes: header.type == typeData ? header.length : 0)
         guard session.role == .server, header.flags & flagEndStream != 0,
             let stream = stream(codec, header.stream_id), !stream.remoteEnded
         else { return 0 }
@@ -265,6 +279,19 @@ private let frameSentThunk: nghttp2_on_frame_send_callback = { codec, frame, use
     default:
         break
     }
+    return 0
+}
+
+/// An answer's fields that the codec cannot send (too large) would leave the stream open.
+private let frameNotSentThunk: nghttp2_on_frame_not_send_callback = { codec, frame, error, _ in
+    guard let frame, frame.pointee.hd.type == typeHeaders,
+        frame.pointee.headers.cat != NGHTTP2_HCAT_REQUEST,
+        error != NGHTTP2_ERR_STREAM_CLOSING.rawValue,
+        let stream = stream(codec, frame.pointee.hd.stream_id)
+    else { return 0 }
+    nghttp2_submit_rst_stream(
+        codec, UInt8(NGHTTP2_FLAG_NONE.rawValue), stream.id,
+        HTTP2ErrorCode.internalError.rawValue)
     return 0
 }
 

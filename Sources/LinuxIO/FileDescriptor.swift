@@ -46,6 +46,12 @@ public struct FileDescriptor: ~Copyable {
         return raw
     }
 
+    /// What can be read from a pipe or a terminal at once; 0 where that is not known.
+    public var readableBytes: Int {
+        var count: Int32 = 0
+        return ioctl(raw, UInt(FIONREAD), &count) == 0 ? Int(count) : 0
+    }
+
     /// Reads at most `buffer.count` bytes.
     public func read(into buffer: UnsafeMutableRawBufferPointer) -> ReadResult {
         while true {

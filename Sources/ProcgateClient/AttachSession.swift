@@ -16,7 +16,7 @@ import Synchronization
 ///
 /// It survives lost connections: the output goes on with the next chunk, and input that had not
 /// been accepted is sent again, up to the last ``inputWindowBytes``. One task reads at a time;
-/// any may write.
+/// any may write. It is the reading that reconnects: until then, writes wait.
 public final class AttachSession: AsyncSequence, Sendable {
     public typealias Element = OutputEvent
     public typealias Failure = SandboxError

@@ -45,31 +45,51 @@ extension SandboxError {
     /// Why: the contract's reasons by their names on the wire, and those of this side.
     public enum Reason: String, Sendable, Hashable, CaseIterable {
         // What was asked for cannot be.
+        /// There is no command.
         case commandRequired = "COMMAND_REQUIRED"
+        /// The command, its arguments and its environment are more than the host takes.
         case argumentsTooLong = "ARGUMENTS_TOO_LONG"
+        /// The working directory cannot be used.
         case cwdInvalid = "CWD_INVALID"
+        /// A variable of the environment has no valid name or value.
         case envInvalid = "ENV_INVALID"
+        /// The host has no such user as `runAs` names.
         case userUnknown = "USER_UNKNOWN"
+        /// The size is none that a terminal can have.
         case terminalInvalid = "TERMINAL_INVALID"
+        /// The cursor is not one that a listing gave.
         case cursorInvalid = "CURSOR_INVALID"
+        /// A limit is out of its range.
         case limitInvalid = "LIMIT_INVALID"
+        /// The host has no such signal.
         case signalInvalid = "SIGNAL_INVALID"
         /// Refused for something that has no name of its own.
         case invalidArgument = "INVALID_ARGUMENT"
 
         // The caller is not allowed to.
+        /// The gateway does not run commands as that user.
         case runAsDenied = "RUN_AS_DENIED"
+        /// The gateway does not accept the token.
         case tokenInvalid = "TOKEN_INVALID"
+        /// Refused to this caller.
         case permissionDenied = "PERMISSION_DENIED"
 
         // It does not go with how things stand.
+        /// There is no such process, or it was forgotten.
         case processNotFound = "PROCESS_NOT_FOUND"
+        /// The process has ended.
         case processNotRunning = "PROCESS_NOT_RUNNING"
+        /// The process has not ended yet.
         case processRunning = "PROCESS_RUNNING"
+        /// The process takes no more input.
         case stdinClosed = "STDIN_CLOSED"
+        /// The write begins behind what has been written so far.
         case stdinGap = "STDIN_GAP"
+        /// The process has no terminal.
         case noTerminal = "NO_TERMINAL"
+        /// The request key came with another request before.
         case requestKeyReused = "REQUEST_KEY_REUSED"
+        /// It cannot be done as things stand, for a reason without a name of its own.
         case failedPrecondition = "FAILED_PRECONDITION"
         /// The output asked for has been dropped; ``SandboxError/firstRetainedSeq`` is what is
         /// left.
@@ -78,11 +98,15 @@ extension SandboxError {
         case waitTimedOut = "WAIT_TIMED_OUT"
 
         // There is no room, now.
+        /// As many processes run and wait as the gateway allows.
         case tooManyProcesses = "TOO_MANY_PROCESSES"
+        /// The gateway or its host has run out of something.
         case resourceExhausted = "RESOURCE_EXHAUSTED"
+        /// The gateway does not reach the supervisor of the processes.
         case supervisorUnavailable = "SUPERVISOR_UNAVAILABLE"
 
         // Of this side.
+        /// The gateway's address cannot be understood.
         case invalidAddress = "INVALID_ADDRESS"
         /// A certificate, key or root that was given could not be used.
         case tlsFailed = "TLS_FAILED"
@@ -92,6 +116,7 @@ extension SandboxError {
         case closed = "CLOSED"
         /// The Swift task was cancelled.
         case cancelled = "CANCELLED"
+        /// The time of the call ran out.
         case deadlineExceeded = "DEADLINE_EXCEEDED"
         /// More output than `maxOutputBytes`. The process was killed.
         case outputLimitExceeded = "OUTPUT_LIMIT_EXCEEDED"
@@ -103,8 +128,11 @@ extension SandboxError {
         case callerFailed = "CALLER_FAILED"
         /// The gateway answered what the contract does not allow, or this client does not know.
         case protocolViolation = "PROTOCOL_VIOLATION"
+        /// The gateway does not know this call.
         case unimplemented = "UNIMPLEMENTED"
+        /// The gateway failed.
         case internalError = "INTERNAL"
+        /// What happened has no name.
         case unknown = "UNKNOWN"
 
         /// The gRPC status that goes with it.

@@ -171,6 +171,9 @@ extension ExecStream {
             case .exit(var result):
                 result.stdoutBytes = stdout
                 result.stderrBytes = stderr
+                // What was collected is whole: the reader misses no chunk. It is only what the
+                // gateway retains that may be less.
+                result.outputTruncated = false
                 return result
             }
             await onOutput?(event)

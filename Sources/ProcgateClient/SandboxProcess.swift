@@ -9,11 +9,10 @@ import Synchronization
 /// ``refresh()`` brings up to date. Dropping it does nothing to the process.
 @dynamicMemberLookup
 public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertible {
+    /// The gateway's name for it.
     public let id: String
     private let calls: GatewayCalls
     private let latest: Mutex<ProcessSummary>
-    /// Writers of stdin, one after the other: an offset means something to one alone.
-    private let stdinTurn = Turn()
 
     init(_ summary: ProcessSummary, calls: GatewayCalls) {
         id = summary.id
@@ -24,6 +23,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     /// As it was last heard of. `process.status`, `process.exitCode` and so on read it.
     public var summary: ProcessSummary { latest.withLock { $0 } }
 
+    /// The properties of ``summary``.
     public subscript<Value>(dynamicMember path: KeyPath<ProcessSummary, Value>) -> Value {
         summary[keyPath: path]
     }
@@ -105,7 +105,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     public func writeStdin(
         _ bytes: [UInt8], eof: Bool = false
     ) async throws(SandboxError) -> Int {
-        try await stdinTurn.take { () async throws(SandboxError) in
+        try await calls.inStdinTurn(of: id) { () async throws(SandboxError) in
             var transfer = try await newTransfer()
             return Int(clamping: try await transfer.write(bytes, eof: eof))
         }
@@ -120,16 +120,31 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     public func writeStdin<Input: AsyncSequence & Sendable>(
         _ input: Input, eof: Bool = false
     ) async throws(SandboxError) -> Int where Input.Element: StdinData {
-        try await stdinTurn.take { () async throws(SandboxError) in
+        try await writeStdin(input, eof: eof, finishingAfterFailure: true)
+    }
+
+    /// - Parameter finishingAfterFailure: Where the input throws, see to it first that what came
+    ///   before is written; else what of it is under way is given up.
+    func writeStdin<Input: AsyncSequence & Sendable>(
+        _ input: Input, eof: Bool, finishingAfterFailure: Bool
+    ) async throws(SandboxError) -> Int where Input.Element: StdinData {
+        try await calls.inStdinTurn(of: id) { () async throws(SandboxError) in
             var transfer = try await newTransfer()
-            do {
-                for try await piece in input { try await transfer.send(piece.stdinBytes) }
-            } catch let error as SandboxError {
-                throw error
-            } catch {
-                _ = try await transfer.finish(eof: false)
-                throw SandboxError(
-                    .callerFailed, "the input for stdin failed: \(error)", processID: id)
+            var iterator = input.makeAsyncIterator()
+            while true {
+                let next: Input.Element?
+                do {
+                    next = try await iterator.next()
+                } catch {
+                    guard !Task.isCancelled else {
+                        throw SandboxError(.cancelled, "the task was cancelled", processID: id)
+                    }
+                    if finishingAfterFailure { _ = try? await transfer.finish(eof: false) }
+                    throw SandboxError(
+                        .callerFailed, "the input for stdin failed: \(error)", processID: id)
+                }
+                guard let piece = next else { break }
+                try await transfer.send(piece.stdinBytes)
             }
             return Int(clamping: try await transfer.finish(eof: eof))
         }

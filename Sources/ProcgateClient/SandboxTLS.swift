@@ -5,7 +5,10 @@
 public struct SandboxTLS: Sendable, Hashable {
     /// PEM, in a file or in memory.
     public enum PEM: Sendable, Hashable {
+        /// The path of a file.
         case file(String)
+        /// The text itself.
+        /// The text itself.
         case bytes([UInt8])
     }
 
@@ -18,6 +21,7 @@ public struct SandboxTLS: Sendable, Hashable {
     /// The name that the gateway's certificate has to have, where it is not the address's.
     public var serverName: String?
 
+    /// The default: the system's roots, and no client certificate.
     public init(
         roots: PEM? = nil, certificate: PEM? = nil, key: PEM? = nil, serverName: String? = nil
     ) {

@@ -156,7 +156,17 @@ public final class Gateway: Sendable {
     /// the processes is stopped.
     public func drain() async {
         health.drain()
-        await server.drain(timeout: configuration.drainTimeout)
+        guard !configuration.keepsProcesses else {
+            await server.drain(timeout: configuration.drainTimeout)
+            return await end(graceful: true)
+        }
+        // The callers of what is stopped then are told of its end.
+        let stopping = Task {
+            try await Task.sleep(for: .nanoseconds(configuration.drainTimeout.nanoseconds))
+            await stopProcesses(graceful: true)
+        }
+        await server.drain(timeout: configuration.drainTimeout + Self.farewellTime)
+        stopping.cancel()
         await end(graceful: true)
     }
 
@@ -167,16 +177,23 @@ public final class Gateway: Sendable {
         await end(graceful: false)
     }
 
+    /// Between the stop of the processes and that of the calls: the default grace period, and
+    /// time to tell.
+    private static let farewellTime = TimeAmount.seconds(7)
+
     private func end(graceful: Bool) async {
         await metrics?.close()
-        if !configuration.keepsProcesses, let worker = workers.first {
-            do {
-                try await worker.shutDownSupervisor(graceful: graceful)
-            } catch {
-                logger.error("stopping the processes failed", metadata: ["error": "\(error)"])
-            }
-        }
+        if !configuration.keepsProcesses { await stopProcesses(graceful: graceful) }
         for worker in workers { await worker.close() }
+    }
+
+    private func stopProcesses(graceful: Bool) async {
+        for worker in workers { await worker.expectEnd() }
+        do {
+            try await workers.first?.shutDownSupervisor(graceful: graceful)
+        } catch {
+            logger.error("stopping the processes failed", metadata: ["error": "\(error)"])
+        }
     }
 
     private static func connectWorkers(

@@ -54,12 +54,18 @@ final class Worker: @unchecked Sendable {
     func shutDownSupervisor(graceful: Bool) async throws {
         let stopped = eventLoop.makePromise(of: Void.self)
         eventLoop.execute { [self] in
-            isClosed = true
             guard let link, !link.isLost else { return stopped.succeed() }
             let shutdown = Shutdown.with { $0.hasGrace = !graceful }
             link.send(.shutdown(shutdown)) { _ in stopped.succeed() }
         }
         try await stopped.futureResult.get()
+    }
+
+    /// The supervisor will go, and is not to be started again.
+    func expectEnd() async {
+        let expected = eventLoop.submit { [self] in isClosed = true }
+        // It cannot fail: the loop runs until after this.
+        try? await expected.get()
     }
 
     /// Lets go of the supervisor, which goes on without this gateway.

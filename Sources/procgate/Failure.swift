@@ -14,6 +14,11 @@ struct Failure: Error, Equatable, CustomStringConvertible {
     var description: String { message }
 }
 
+/// Several that came of one command, at least one. The exit status is the first one's.
+struct Failures: Error {
+    let all: [Failure]
+}
+
 /// After sysexits.h where it has a number.
 enum ExitStatus: Int32 {
     case failure = 1

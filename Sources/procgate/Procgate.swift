@@ -26,8 +26,9 @@ struct Procgate: AsyncParsableCommand {
     )
 
     static func main() async {
+        holdStandardDescriptors()
         do {
-            let arguments = EnvironmentOptions.added(
+            let arguments = try EnvironmentOptions.added(
                 to: Array(CommandLine.arguments.dropFirst()))
             var command = try parseAsRoot(arguments)
             if var asynchronous = command as? any AsyncParsableCommand {
@@ -43,29 +44,49 @@ struct Procgate: AsyncParsableCommand {
     /// Prints what there is to say of the error, and ends the program with its status.
     private static func leave(for error: any Error) -> Never {
         if let code = error as? ExitCode { Glibc.exit(code.rawValue) }
-        if let failure = error as? Failure {
-            standardError("procgate: \(failure.message)")
-            Glibc.exit(failure.status.rawValue)
+        if let failures = (error as? Failures)?.all ?? (error as? Failure).map({ [$0] }) {
+            for failure in failures { standardError("procgate: \(printable(failure.message))") }
+            Glibc.exit((failures.first?.status ?? .failure).rawValue)
         }
         let status = exitCode(for: error)
         guard status == .validationFailure else { exit(withError: error) }
-        let message = self.message(for: error).split(whereSeparator: \.isNewline)
-        let line = message.first.map(String.init) ?? "wrong usage"
-        standardError("procgate: \(line); see procgate help")
+        standardError("procgate: \(oneLine(message(for: error))); see procgate help")
         Glibc.exit(ExitStatus.usage.rawValue)
+    }
+}
+
+/// A message of several lines in one: the values to choose from stand below each other in it.
+func oneLine(_ message: String) -> String {
+    var line = ""
+    for part in message.split(whereSeparator: \.isNewline) {
+        let words = part.drop(while: \.isWhitespace)
+        let isItem = words.hasPrefix("- ")
+        let isFirst = line.isEmpty || line.hasSuffix(":")
+        line += line.isEmpty ? "" : isItem && !isFirst ? ", " : " "
+        line += String(isItem ? words.dropFirst(2) : words)
+    }
+    return line.isEmpty ? "wrong usage" : printable(line)
+}
+
+/// Those of the first three descriptors that came closed are taken, so that nothing opened later
+/// is read or written in their place. In the wrong direction: using one stays an error.
+private func holdStandardDescriptors() {
+    for descriptor in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO]
+    where fcntl(descriptor, F_GETFD) < 0 && errno == EBADF {
+        _ = open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY)
     }
 }
 
 /// As `procgate --help` shows them.
 private let commandGroups = [
-    CommandGroup(name: "Run commands:", subcommands: [Exec.self, Start.self]),
+    CommandGroup(name: "Run", subcommands: [Exec.self, Start.self]),
     CommandGroup(
-        name: "Follow them:",
+        name: "Follow",
         subcommands: [List.self, Show.self, Logs.self, Wait.self, Attach.self]),
     CommandGroup(
-        name: "Control them:",
+        name: "Control",
         subcommands: [Stdin.self, SignalCommand.self, Stop.self, Remove.self]),
-    CommandGroup(name: "The gateway:", subcommands: [Serve.self, Supervise.self, Info.self]),
+    CommandGroup(name: "Gateway", subcommands: [Serve.self, Supervise.self, Info.self]),
 ]
 
 func standardError(_ line: String) {

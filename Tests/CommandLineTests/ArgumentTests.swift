@@ -79,6 +79,39 @@ struct ArgumentTests {
         #expect(!exec.gateway.json)
     }
 
+    @Test("An address to listen on has a path, or a port of digits alone")
+    func listening() {
+        for text in ["127.0.0.1:80", "[::1]:0", "unix:/run/x"] {
+            #expect(ListenArgument(argument: text) != nil, "\(text)")
+        }
+        for text in ["unix:", "127.0.0.1:+80", "127.0.0.1:", "127.0.0.1:65536", ":80"] {
+            #expect(ListenArgument(argument: text) == nil, "\(text)")
+        }
+    }
+
+    @Test("Options come from the environment, lists without the spaces at their commas")
+    func environmentOptions() throws {
+        let variables = [
+            "PROCGATE_LISTEN": " a:1 , b:2,", "PROCGATE_NO_TOKEN": "on",
+            "PROCGATE_KEEP_PROCESSES": "off",
+        ]
+        let added = try EnvironmentOptions.added(to: ["serve"], from: { variables[$0] })
+        #expect(added == ["serve", "--listen", "a:1", "--listen", "b:2", "--no-token"])
+    }
+
+    @Test("A flag that the environment sets to neither is wrong usage, but not for help")
+    func environmentFlags() throws {
+        let neither: (String) -> String? = { $0 == "PROCGATE_NO_TOKEN" ? "maybe" : nil }
+        do {
+            _ = try EnvironmentOptions.added(to: ["serve"], from: neither)
+            Issue.record("it was taken")
+        } catch {
+            #expect(error.status == .usage)
+        }
+        let help = try EnvironmentOptions.added(to: ["serve", "--help"], from: neither)
+        #expect(help == ["serve", "--help"])
+    }
+
     @Test("^P^Q leaves, wherever the reads cut it, and a ^P alone goes through")
     func detachKeys() {
         var keys = DetachKeys()

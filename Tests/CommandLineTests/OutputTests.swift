@@ -49,6 +49,13 @@ struct OutputTests {
         #expect(printable("a\u{1B}[2Jb\nc") == "a?[2Jb⏎c")
     }
 
+    @Test("A message of several lines becomes one")
+    func lines() {
+        #expect(oneLine("Choose:\n  - a\n  - b\n") == "Choose: a, b")
+        #expect(oneLine("one\ntwo\n") == "one two")
+        #expect(oneLine("") == "wrong usage")
+    }
+
     @Test("Arguments are shown as one would type them")
     func quoting() {
         #expect(ProcessText.quoted("plain-1.txt") == "plain-1.txt")

@@ -41,6 +41,13 @@ import Testing
         return text.withUTF8 { PercentEncoding.decode(UnsafeRawBufferPointer($0)) }
     }
 
+    @Test func aLongMessageIsCutAfterAWholeCharacter() {
+        #expect(PercentEncoding.encode("abcdef", limitBytes: 4) == "abcd")
+        #expect(PercentEncoding.encode("abcü", limitBytes: 9) == "abc%C3%BC")
+        #expect(PercentEncoding.encode("abcü", limitBytes: 8) == "abc")
+        #expect(PercentEncoding.encode("100%", limitBytes: 5) == "100")
+    }
+
     @Test func messagesArePercentEncoded() {
         #expect(PercentEncoding.encode("plain text, 1.5!") == "plain text, 1.5!")
         #expect(PercentEncoding.encode("50% ü\n") == "50%25 %C3%BC%0A")

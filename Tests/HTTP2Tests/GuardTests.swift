@@ -168,8 +168,68 @@ import Testing
         #expect(server.session.openStreams == 2)
     }
 
-    @Test func aStreamTooManyEndsTheConnectionOfAPeerThatKnowsTheLimit() throws {
+    @Test func aStreamTooManyIsRefusedAloneWhenThePeerKnowsTheLimit() throws {
         let server = try crowded(acknowledged: true)
-        #expect(try goAway(server) == .protocolError)
+        let frames = RawFrame.all(in: try server.output())
+        #expect(
+            frames.filter { $0.type == 3 }
+                == [RawFrame(type: 3, stream: 5, payload: [0, 0, 0, 7])])
+        #expect(!frames.contains { $0.type == 7 })
+        #expect(server.session.openStreams == 2)
+    }
+
+    @Test func theLimitOfStreamsIsAnnouncedAsItIs() throws {
+        var configuration = HTTP2Configuration()
+        configuration.maxConcurrentStreams = 2
+        let server = End(.server, configuration)
+        let frames = RawFrame.all(in: try server.output())
+        let settings = try #require(frames.first { $0.type == 4 }).payload
+        let entries = stride(from: 0, to: settings.count, by: 6).map {
+            Array(settings[$0..<($0 + 6)])
+        }
+        #expect(entries.contains([0, 3, 0, 0, 0, 2]))
+    }
+
+    @Test func pingsAndWindowUpdatesThatFollowAnswersAreFree() throws {
+        let server = try server()
+        let ping = RawFrame(type: 6, payload: [UInt8](repeating: 0, count: 8)).bytes
+        let update = RawFrame(type: 8, payload: [0, 0, 0, 1]).bytes
+        for round in 0..<4000 {
+            let id = Int32(round) * 2 + 1
+            try server.receive(RawFrame.request(id).bytes + ping + update + update)
+            let stream = try #require(server.streams[id])
+            stream.respondOnly(.response)
+            #expect(try goAway(server) == nil)
+        }
+    }
+
+    @Test func aFloodOfPaddedEmptyDataIsCutOff() throws {
+        try flood(
+            RawFrame(type: 0, flags: 8, stream: 1, payload: [0]),
+            limit: HTTP2Limits().emptyData.burst, .emptyData,
+            opening: [.request(1, ends: false)])
+    }
+
+    @Test func aBurstOfALongConnectionIsNotDoubled() throws {
+        let server = try server()
+        server.now = 3_600_000_000_000
+        let ping = RawFrame(type: 6, payload: [UInt8](repeating: 0, count: 8)).bytes
+        for _ in 0..<HTTP2Limits().pings.burst { try server.receive(ping) }
+        #expect(try goAway(server) == nil)
+        try server.receive(ping)
+        #expect(try goAway(server) == .enhanceYourCalm)
+        #expect(server.session.isTerminated)
+    }
+
+    @Test func aHeaderBombEndsTheConnection() throws {
+        let server = try server()
+        // An entry of the table with 3000 bytes, then named by its index again and again.
+        let value = [UInt8](repeating: 120, count: 3000)
+        let entry: [UInt8] = [0x40, 1, 98, 127, 0xb9, 22] + value
+        let block = RawFrame.requestBlock + entry + [UInt8](repeating: 0xbe, count: 1000)
+        #expect(throws: HTTP2Error.flooded) {
+            try server.receive(RawFrame(type: 1, flags: 5, stream: 1, payload: block).bytes)
+        }
+        #expect(try goAway(server) == .enhanceYourCalm)
     }
 }

@@ -126,6 +126,35 @@ import Testing
         #expect(pair.server.told.last == .end(1))
     }
 
+    @Test func streamsThatNobodyReadsDoNotStopOthers() throws {
+        let pair = try Pair()
+        let windowBytes = HTTP2Configuration().streamWindowBytes
+        for _ in 0..<8 {
+            let stream = try #require(pair.client.session.request(.request, context: nil))
+            stream.enqueue(ByteBuffer(repeating: 7, count: windowBytes * 2))
+            try pair.exchange()
+            #expect(pair.server.body(of: stream.id).count == windowBytes)
+        }
+        let last = try #require(pair.client.session.request(.request, context: nil))
+        last.enqueue(ByteBuffer(string: "question"))
+        last.end(trailers: nil)
+        try pair.exchange()
+        #expect(pair.server.told.last == .end(last.id))
+    }
+
+    @Test func anAnswerWhoseFieldsCannotBeSentIsReset() throws {
+        let pair = try Pair()
+        let stream = try #require(pair.client.session.request(.request, context: nil))
+        stream.end(trailers: nil)
+        try pair.exchange()
+        let served = try #require(pair.server.streams[1])
+        served.respondOnly(
+            .of([":status": "200", "x-large": String(repeating: "x", count: 100_000)]))
+        try pair.exchange()
+        #expect(pair.client.told.last == .closed(1, .internalError))
+        #expect(pair.server.session.openStreams == 0)
+    }
+
     @Test func aSourceIsPulledAndWoken() throws {
         let pair = try Pair()
         let stream = try #require(pair.client.session.request(.request, context: nil))

@@ -173,6 +173,15 @@ def test_stop_stops_each(command, served):
     assert {get(served.stub, id).status for id in ids} == {KILLED}
 
 
+def test_each_that_cannot_be_stopped_is_told_once(command, served):
+    id = start(served.stub, "sleep 1000").id
+    done = command("stop", "nobody", id, "noone", "nobody", id)
+    assert done.returncode == 1
+    assert done.stdout.decode().split() == [id]
+    lines = done.stderr.decode().strip().splitlines()
+    assert len(lines) == 2 and "nobody" in lines[0] and "noone" in lines[1]
+
+
 def test_stop_takes_a_grace_time(command, served):
     process = start(served.stub, "trap '' TERM; echo x; while :; do sleep 0.02; done")
     until(follow(served.stub, process.id), has_lines(1))
@@ -286,3 +295,14 @@ def test_wrong_usage_is_exit_status_64(command):
     ):
         done = command(*words)
         assert done.returncode == 64, (words, done.stderr)
+        assert len(done.stderr.decode().strip().splitlines()) == 1
+
+
+def test_wrong_usage_names_the_values_there_are(command):
+    told = command("ps", "--status", "nonsense").stderr.decode()
+    assert "running" in told and "timed_out" in told
+
+
+def test_a_certificate_without_its_key_is_wrong_usage(command):
+    done = command("info", "--tls-certificate", "/no/such/file")
+    assert done.returncode == 64, done.stderr

@@ -98,6 +98,41 @@ struct ExecTests {
         }
     }
 
+    @Test("An error of the input is the caller's, even where it looks like the library's own")
+    func brokenInputOfTheLibrarysKind() async throws {
+        try await withGateway { _, sandbox in
+            let broken = AsyncThrowingStream<String, any Error> { continuation in
+                continuation.finish(throwing: SandboxError(.stdinClosed, "from elsewhere"))
+            }
+            let error = await #expect(throws: SandboxError.self) {
+                try await sandbox.exec("sleep 100", stdin: broken)
+            }
+            #expect(error?.reason == .callerFailed)
+        }
+    }
+
+    @Test("Closing the sandbox kills what exec runs, at once")
+    func closing() async throws {
+        try await withGateway { gateway, sandbox in
+            let other = try await Sandbox.connect(gateway.address, token: gateway.token)
+            let (started, continuation) = AsyncStream<Void>.makeStream()
+            let task = Task {
+                try await other.exec("echo started; sleep 1000", labels: ["k": "z"]) { _ in
+                    continuation.finish()
+                }
+            }
+            for await _ in started {}
+            await other.close()
+            let error = await #expect(throws: SandboxError.self) { try await task.value }
+            #expect(error?.reason == .closed)
+            for try await process in sandbox.processes.all(labels: ["k": "z"]) {
+                let handle = try await sandbox.getProcess(process.id)
+                let result = try await handle.wait(timeout: .seconds(5))
+                #expect(result.status == .killed)
+            }
+        }
+    }
+
     @Test("Output is seen while it is collected")
     func onOutput() async throws {
         try await withGateway { _, sandbox in

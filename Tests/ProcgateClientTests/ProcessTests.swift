@@ -97,6 +97,25 @@ struct ProcessTests {
         }
     }
 
+    @Test("Handles of one process take turns at its stdin")
+    func twoHandles() async throws {
+        try await withGateway { _, sandbox in
+            let first = try await sandbox.processes.start("cat")
+            let second = try await sandbox.getProcess(first.id)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for handle in [first, second] {
+                    group.addTask {
+                        for _ in 0..<20 { try await handle.writeStdin("0123456789") }
+                    }
+                }
+                try await group.waitForAll()
+            }
+            try await first.closeStdin()
+            let result = try await second.wait()
+            #expect(result.stdoutBytes.count == 400)
+        }
+    }
+
     @Test("What retention dropped is an error, or a gap where that is allowed")
     func gaps() async throws {
         try await withGateway { _, sandbox in

@@ -42,6 +42,37 @@ struct RetryTests {
         #expect(retry.failed(now: .seconds(103), using: &random) != .giveUp)
     }
 
+    @Test("A gateway that was reached in between is worth another try, but not for ever")
+    func reachedInBetween() {
+        var retry = RetryState(patience: .seconds(2))
+        var random = Longest()
+        var given = 0
+        while retry.failed(
+            now: .seconds(3 * given), connections: given + 1, using: &random) != .giveUp
+        {
+            given += 1
+        }
+        #expect(given == RetryState.mostFailures)
+        retry = RetryState(patience: .seconds(2))
+        #expect(retry.failed(now: .seconds(0), connections: 7, using: &random) != .giveUp)
+        #expect(retry.failed(now: .seconds(3), connections: 7, using: &random) == .giveUp)
+    }
+
+    @Test("A call that is cut off every few minutes never gives up, one that is never sent does")
+    func longAttempts() {
+        var retry = RetryState(patience: .seconds(30))
+        var random = Longest()
+        for cut in 0..<(3 * RetryState.mostFailures) {
+            let decision = retry.failed(
+                now: .seconds(300 * cut), connections: cut + 1, using: &random)
+            #expect(decision != .giveUp)
+            retry.begins(now: .seconds(300 * cut + 1))
+        }
+        retry = RetryState(patience: .seconds(30))
+        #expect(retry.failed(now: .zero, wasSent: false, using: &random) != .giveUp)
+        #expect(retry.failed(now: .seconds(40), wasSent: false, using: &random) == .giveUp)
+    }
+
     @Test("The gateway's own delay is kept exactly, and a negative one forbids the repeat")
     func pushback() {
         var random = SystemRandomNumberGenerator()

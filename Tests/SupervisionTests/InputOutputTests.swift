@@ -43,10 +43,14 @@ extension WithProcesses {
 
         @Test func aHeldProcessWaitsForItsReader() throws {
             let harness = try Harness { $0.retainBytes = 64 << 10 }
-            let started = try harness.start(program("seq", "-w", "4000000")) {
+            let (owner, answer) = try harness.tryStart(program("seq", "-w", "4000000")) {
                 $0.held = true
                 $0.policy = .kill
                 $0.follow = true
+            }
+            guard case .started(let started) = answer else {
+                Issue.record("answered \(answer)")
+                return
             }
             let serial = started.serial
             try harness.waitForOutput(of: started.process.id, count: 4 << 20)
@@ -57,14 +61,14 @@ extension WithProcesses {
             #expect(stuck.stdoutBytes < 6 << 20)
             #expect(stuck.firstRetainedSeq == 1)
             // From now on every record is taken as it comes.
-            harness.supervisor.release(serial, through: stuck.lastSeq)
+            harness.supervisor.release(serial, through: stuck.lastSeq, by: owner)
             var ended: Process?
             while ended == nil {
                 try harness.turn()
                 for notice in harness.drainNotices() {
                     switch notice {
                     case .appended(serial, let commit):
-                        harness.supervisor.release(serial, through: commit.seq)
+                        harness.supervisor.release(serial, through: commit.seq, by: owner)
                     case .retired(serial, let ordinal):
                         harness.supervisor.acknowledgeRetired(
                             serial, ordinal: ordinal, by: Harness.link)
@@ -94,7 +98,9 @@ extension WithProcesses {
             #expect(process.status == .running)
             #expect(process.stdoutBytes < 300_000)
             while process.status == .running {
-                harness.supervisor.release(started.serial, through: process.lastSeq)
+                harness.supervisor.release(
+                    started.serial, through: process.lastSeq,
+                    by: CallID(link: Harness.link, call: 0))
                 try harness.turn(timeout: .milliseconds(5))
                 process = try harness.process { harness.supervisor.get(started.process.id, by: $0) }
             }

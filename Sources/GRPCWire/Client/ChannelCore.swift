@@ -7,6 +7,7 @@ import NIOCore
 import NIOPosix
 import NIOSSL
 import NIOTLS
+import Synchronization
 
 /// ```
 ///            call                connected               lost, or GOAWAY
@@ -30,6 +31,8 @@ final class ChannelCore: @unchecked Sendable {
     let deadlines: DeadlineQueue
     let output = OutputBuffer()
     let http2: HTTP2Configuration
+    /// Connections made so far on which the server has spoken.
+    let connectionCount = Atomic(0)
     private let connector: ClientConnector
     private var state = State.idle
     private var waiting = Deque<ClientStream>()
@@ -117,6 +120,8 @@ final class ChannelCore: @unchecked Sendable {
             backOff("the server closed the connection at once")
             return
         }
+        failures = 0
+        connectionCount.add(1, ordering: .relaxed)
         connections[ObjectIdentifier(connection)] = connection
         state = .connected(connection)
         advance()
@@ -143,11 +148,6 @@ final class ChannelCore: @unchecked Sendable {
             .transport(.unavailable, "cannot connect to \(target): \(reason)", notProcessed: true))
     }
 
-    /// The server has spoken: what failed before is forgotten.
-    func connectionProved() {
-        failures = 0
-    }
-
     func roomChanged() {
         advance()
     }
@@ -158,15 +158,11 @@ final class ChannelCore: @unchecked Sendable {
         advance()
     }
 
-    func connectionClosed(_ connection: ClientConnection, wasProved: Bool) {
+    func connectionClosed(_ connection: ClientConnection) {
         connections[ObjectIdentifier(connection)] = nil
         guard case .connected(let current) = state, current === connection else { return }
-        if wasProved {
-            state = .idle
-            advance()
-        } else {
-            backOff("the server closed the connection before it said anything")
-        }
+        state = .idle
+        advance()
     }
 
     func close() {

@@ -7,24 +7,25 @@ final class ClientConnection: HTTP2ConnectionDelegate {
     private static let keepAlivePing: UInt64 = 0x6b65_6570
 
     private let core: ChannelCore
+    /// Kept until the server has sent its settings: only then can it be sent calls.
+    private var ready: EventLoopPromise<NIOLoopBound<ClientConnection>>?
     private var handler: HTTP2Handler?
     private var openCalls = 0
     private var isDraining = false
-    private var settingsSeen = false
+    private var isClosing = false
     private var ticker: RepeatedTask?
     private var pingSentAt: NIODeadline?
     private var lastCallAt = NIODeadline.now()
 
-    init(core: ChannelCore) {
+    init(core: ChannelCore, ready: EventLoopPromise<NIOLoopBound<ClientConnection>>) {
         self.core = core
+        self.ready = ready
     }
 
     /// Whether another call may be opened now.
     var hasRoom: Bool {
         guard let handler, !isDraining else { return false }
-        // Before its settings are here the peer is taken to allow a hundred, as RFC 9113 advises.
-        let allowed = settingsSeen ? handler.session.peerMaxConcurrentStreams : 100
-        return openCalls < allowed
+        return openCalls < handler.session.peerMaxConcurrentStreams
     }
 
     var isAlive: Bool { handler != nil }
@@ -49,10 +50,14 @@ final class ClientConnection: HTTP2ConnectionDelegate {
         core.roomChanged()
     }
 
-    /// Ends the connection; streams that are open are lost.
+    /// Ends the connection; streams that are open are lost. It does so with the loop's next turn:
+    /// nghttp2 drops what is queued when it terminates, and the resets of calls that were ended
+    /// before have to go out.
     func close() {
         isDraining = true
-        handler?.terminate(.noError)
+        guard !isClosing, handler != nil else { return }
+        isClosing = true
+        core.eventLoop.assumeIsolated().execute { self.handler?.terminate(.noError) }
     }
 
     private func startDraining() {
@@ -96,7 +101,8 @@ final class ClientConnection: HTTP2ConnectionDelegate {
             pingSentAt = now
             handler.session.ping(Self.keepAlivePing)
         }
-        if openCalls == 0, !isDraining, let idle = core.options.idleTimeout?.timeAmount,
+        if openCalls == 0, ready == nil, !isDraining,
+            let idle = core.options.idleTimeout?.timeAmount,
             now - lastCallAt >= idle
         {
             startDraining()
@@ -140,9 +146,10 @@ final class ClientConnection: HTTP2ConnectionDelegate {
     func bodySent(_ stream: HTTP2Stream) {}
 
     func settingsReceived() {
-        if !settingsSeen {
-            settingsSeen = true
-            core.connectionProved()
+        if let ready {
+            self.ready = nil
+            lastCallAt = .now()
+            ready.succeed(NIOLoopBound(self, eventLoop: core.eventLoop))
         }
         core.roomChanged()
     }
@@ -163,6 +170,8 @@ final class ClientConnection: HTTP2ConnectionDelegate {
         handler = nil
         ticker?.cancel()
         ticker = nil
-        core.connectionClosed(self, wasProved: settingsSeen)
+        ready?.fail(error ?? ClientConnector.Failure.closedAtOnce)
+        ready = nil
+        core.connectionClosed(self)
     }
 }

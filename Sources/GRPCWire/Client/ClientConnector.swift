@@ -18,26 +18,30 @@ struct ClientConnector {
     enum Failure: Error, CustomStringConvertible {
         case timedOut
         case noHTTP2
+        case closedAtOnce
 
         var description: String {
             switch self {
             case .timedOut: "it took too long"
             case .noHTTP2: "the server does not speak HTTP/2 over TLS"
+            case .closedAtOnce: "the server closed the connection before it said anything"
             }
         }
     }
 
-    /// A connection that calls may be opened on.
+    /// A connection that calls may be opened on: the server has sent its settings. What it
+    /// loses before was never sent a call.
     func connect(core: ChannelCore) -> EventLoopFuture<ClientConnection> {
-        let ready = eventLoop.makePromise(of: NIOLoopBound<ClientConnection>.self)
         let tls: NIOSSLContext?
         do {
             tls = try makeTLS()
         } catch {
             return eventLoop.makeFailedFuture(error)
         }
+        let ready = eventLoop.makePromise(of: NIOLoopBound<ClientConnection>.self)
         let timeout = options.connectTimeout.timeAmount
         let timer = eventLoop.scheduleTask(in: timeout) { ready.fail(Failure.timedOut) }
+        ready.futureResult.assumeIsolated().whenComplete { _ in timer.cancel() }
         let bootstrap = ClientBootstrap(group: eventLoop)
             .connectTimeout(timeout)
             .channelOption(
@@ -73,27 +77,23 @@ struct ClientConnector {
             case .failure(let error): ready.fail(error)
             case .success(let channel):
                 ready.futureResult.whenFailure { _ in channel.close(promise: nil) }
-                channel.closeFuture.whenComplete { _ in ready.fail(ChannelError.eof) }
+                channel.closeFuture.whenComplete { _ in ready.fail(Failure.closedAtOnce) }
                 if !hasTLS { Self.speakHTTP2(channel, core, ready) }
             }
         }
-        return ready.futureResult.assumeIsolated().map { bound in
-            timer.cancel()
-            return bound.value
-        }.nonisolated()
+        return ready.futureResult.assumeIsolated().map { $0.value }.nonisolated()
     }
 
     static func speakHTTP2(
         _ channel: any Channel, _ core: ChannelCore,
         _ ready: EventLoopPromise<NIOLoopBound<ClientConnection>>
     ) {
-        let connection = ClientConnection(core: core)
+        let connection = ClientConnection(core: core, ready: ready)
         do {
             try channel.pipeline.syncOperations.addHandler(
                 HTTP2Handler(
                     role: .client, configuration: core.http2, output: core.output,
                     delegate: connection))
-            ready.succeed(NIOLoopBound(connection, eventLoop: channel.eventLoop))
         } catch {
             ready.fail(error)
         }

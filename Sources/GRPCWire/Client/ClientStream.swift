@@ -49,6 +49,8 @@ final class ClientStream: @unchecked Sendable {
     private var reader: MessageReader
     private var isEnded = false
     private var endStatus: GRPCStatus?
+    /// The server has ended its side: `endStatus` is the last it had to say.
+    private var isEndReceived = false
     private var hasAnswer = false
     private var messagesTaken = 0
     private var acceptsCompressed = false
@@ -147,7 +149,7 @@ final class ClientStream: @unchecked Sendable {
             var resumeLoop = false
             let taken = shared.withLock { shared -> ByteBuffer? in
                 guard let message = shared.messages.popFirst() else { return nil }
-                shared.bufferedBytes -= message.bytes.readableBytes
+                shared.bufferedBytes -= Self.cost(message.bytes)
                 shared.lastWasCompressed = message.isCompressed
                 if shared.isHeld, shared.bufferedBytes < core.options.bufferedBytes / 2 {
                     shared.isHeld = false
@@ -270,6 +272,8 @@ final class ClientStream: @unchecked Sendable {
             if replayEnded { stream.end(trailers: nil) }
         }
         flushOutgoing()
+        // A sender may wait for the room of the stream before this one.
+        noteRoom()
         return true
     }
 
@@ -367,6 +371,7 @@ final class ClientStream: @unchecked Sendable {
 
     func endReceived() {
         guard !isEnded else { return }
+        isEndReceived = true
         if endStatus == nil {
             endStatus = .transport(.internal, "the answer ends without trailers")
         }
@@ -390,7 +395,7 @@ final class ClientStream: @unchecked Sendable {
                 let bytes = try plain(message)
                 batch.append(
                     MessageReader.Message(isCompressed: message.isCompressed, bytes: bytes))
-                room -= max(bytes.readableBytes, 64)
+                room -= Self.cost(bytes)
             }
         } catch {
             failure = error
@@ -398,7 +403,7 @@ final class ClientStream: @unchecked Sendable {
         let isHeld = room <= 0 && !wantsWhole
         stream?.consume(reader.credit(isWaiting: !isHeld))
         var last: GRPCStatus?
-        if failure == nil, let endStatus, !isHeld {
+        if failure == nil, isEndReceived, let endStatus, !isHeld {
             last =
                 reader.isEmpty || endStatus.code != .ok
                 ? endStatus : GRPCStatus(.internal, "the answer ends within a message")
@@ -410,6 +415,9 @@ final class ClientStream: @unchecked Sendable {
             complete(last)
         }
     }
+
+    /// What a waiting message counts: its bytes, and at the least what an empty one takes.
+    private static func cost(_ message: ByteBuffer) -> Int { max(message.readableBytes, 64) }
 
     private func plain(_ message: MessageReader.Message) throws(GRPCStatus) -> ByteBuffer {
         guard message.isCompressed else { return message.bytes }
@@ -425,7 +433,7 @@ final class ClientStream: @unchecked Sendable {
             guard shared.status == nil else { return nil }
             for message in batch {
                 shared.messages.append(message)
-                shared.bufferedBytes += message.bytes.readableBytes
+                shared.bufferedBytes += Self.cost(message.bytes)
             }
             shared.isHeld = isHeld
             guard !wantsWhole, !batch.isEmpty else { return nil }
@@ -447,7 +455,7 @@ final class ClientStream: @unchecked Sendable {
     /// The stream is over, with the peer's code, or nil where its connection was lost.
     func streamClosed(_ code: HTTP2ErrorCode?) {
         guard !isEnded else { return }
-        if endStatus != nil {
+        if isEndReceived {
             // All is here; the reader has not taken it yet.
             let from = connection
             connection = nil
@@ -457,6 +465,7 @@ final class ClientStream: @unchecked Sendable {
         detach()
         let status = code.map(TransportStatus.reset) ?? TransportStatus.connectionLost
         if status.notProcessed, !hasAnswer, replay != nil, attempts < 3 {
+            endStatus = nil
             core.start(self)
             return
         }

@@ -19,6 +19,10 @@ public final class GRPCChannel: Sendable {
         core = ChannelCore(target: target, options: options, eventLoop: group.next())
     }
 
+    /// Connections made so far on which the server has spoken: a larger number than before tells
+    /// that it was there since.
+    public var connectionCount: Int { core.connectionCount.load(ordering: .relaxed) }
+
     deinit {
         let core = core
         core.eventLoop.execute { core.close() }

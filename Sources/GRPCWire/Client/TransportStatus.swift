@@ -6,8 +6,7 @@ enum TransportStatus {
     /// For a stream that ended by RST_STREAM without a status.
     static func reset(_ code: HTTP2ErrorCode) -> GRPCStatus {
         switch code {
-        case .refusedStream:
-            .transport(.unavailable, "the server refused the stream", notProcessed: true)
+        case .refusedStream: refused
         case .cancel:
             GRPCStatus(.cancelled, "the server cancelled the stream")
         case .enhanceYourCalm:
@@ -34,6 +33,13 @@ enum TransportStatus {
         default: return .init(.unknown, message)
         }
     }
+
+    /// Said by the peer, which is there: not a failure of the transport.
+    private static let refused: GRPCStatus = {
+        var status = GRPCStatus(.unavailable, "the server refused the stream")
+        status.notProcessed = true
+        return status
+    }()
 
     static let connectionLost = GRPCStatus.transport(.unavailable, "the connection was lost")
     static let channelClosed = GRPCStatus(.cancelled, "the channel was closed")

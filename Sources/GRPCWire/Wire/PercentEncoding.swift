@@ -3,19 +3,25 @@
 enum PercentEncoding {
     private static let digits = Array("0123456789ABCDEF".utf8)
 
-    static func encode(_ text: String) -> String {
-        if text.utf8.allSatisfy(isPlain) { return text }
+    /// At most `limitBytes` long: cut after a whole character of Unicode.
+    static func encode(_ text: String, limitBytes: Int = .max) -> String {
+        if text.utf8.count <= limitBytes, text.utf8.allSatisfy(isPlain) { return text }
         var bytes: [UInt8] = []
-        for byte in text.utf8 {
-            if isPlain(byte) {
-                bytes.append(byte)
-            } else {
-                bytes.append(UInt8(ascii: "%"))
-                bytes.append(digits[Int(byte >> 4)])
-                bytes.append(digits[Int(byte & 15)])
+        var wholeCount = 0
+        for scalar in text.unicodeScalars {
+            for byte in scalar.utf8 {
+                if isPlain(byte) {
+                    bytes.append(byte)
+                } else {
+                    bytes.append(UInt8(ascii: "%"))
+                    bytes.append(digits[Int(byte >> 4)])
+                    bytes.append(digits[Int(byte & 15)])
+                }
             }
+            guard bytes.count <= limitBytes else { break }
+            wholeCount = bytes.count
         }
-        return String(decoding: bytes, as: UTF8.self)
+        return String(decoding: bytes.prefix(wholeCount), as: UTF8.self)
     }
 
     /// Whatever is not a proper escape stands for itself; invalid UTF-8 is repaired.

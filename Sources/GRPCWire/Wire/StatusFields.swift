@@ -17,6 +17,12 @@ enum StatusFields {
     ])
     static let okTrailers = HeaderList(immortal: ["grpc-status": "0"])
 
+    /// `grpc-message` is cut to that, encoded. It may quote what the caller sent, and peers
+    /// refuse header blocks above 8 to 16 KiB; HTTP2 sends none above 64 KiB.
+    private static let messageBytes = 1024
+    /// Details that are larger are left out: 8 KiB once they are encoded.
+    private static let detailsBytes = 6 * 1024
+
     static func responseHead(
         compression: CompressionAlgorithm, metadata: Metadata
     ) -> HeaderList {
@@ -60,9 +66,11 @@ enum StatusFields {
     ) {
         fields.append("grpc-status", String(status.code.rawValue))
         if !status.message.isEmpty {
-            fields.append("grpc-message", PercentEncoding.encode(status.message))
+            fields.append(
+                "grpc-message",
+                PercentEncoding.encode(status.message, limitBytes: messageBytes))
         }
-        if !status.details.isEmpty {
+        if !status.details.isEmpty, status.details.count <= detailsBytes {
             fields.append("grpc-status-details-bin", Base64.encode(status.details))
         }
         append(metadata, to: &fields)

@@ -21,6 +21,8 @@ final class GatewayCalls: Sendable {
         var isClosed = false
         /// Of the supervisor, as far as it is known.
         var instanceID = ""
+        /// Of the processes whose stdin is being written; as many as there are writers.
+        var stdinTurns: [String: (turn: Turn, users: Int)] = [:]
     }
 
     let channel: GRPCChannel
@@ -101,10 +103,15 @@ final class GatewayCalls: Sendable {
     }
 
     /// Once, as the channel does it.
+    ///
+    /// - Parameter timeout: After which it is ``GRPCCode/deadlineExceeded``. `nil` is none.
     func attempt<Request, Response>(
-        _ method: MethodDescriptor<Request, Response>, _ request: Request
+        _ method: MethodDescriptor<Request, Response>, _ request: Request,
+        timeout: Duration? = nil
     ) async throws(GRPCStatus) -> Response {
-        try await channel.unary(method, request, options: options)
+        var options = options
+        options.timeout = timeout
+        return try await channel.unary(method, request, options: options)
     }
 
     /// Throws ``SandboxError/Reason/processLost`` where the supervisor is not this one any more:
@@ -119,29 +126,57 @@ final class GatewayCalls: Sendable {
                 + "is not known; look at what it should have done before running it again")
     }
 
+    /// Writers of one process's stdin, one after the other, through whatever handles: an offset
+    /// means something to one alone.
+    func inStdinTurn<Result: Sendable>(
+        of id: String, _ body: () async throws(SandboxError) -> Result
+    ) async throws(SandboxError) -> Result {
+        let turn = state.withLock { state -> Turn in
+            let known = state.stdinTurns[id] ?? (turn: Turn(), users: 0)
+            state.stdinTurns[id] = (turn: known.turn, users: known.users + 1)
+            return known.turn
+        }
+        defer {
+            state.withLock { state in
+                guard let known = state.stdinTurns[id] else { return }
+                state.stdinTurns[id] =
+                    known.users > 1 ? (turn: known.turn, users: known.users - 1) : nil
+            }
+        }
+        return try await turn.take(body)
+    }
+
     // MARK: Failures
 
     /// Waits until the call may be made again; throws where that is not to be.
+    ///
+    /// - Parameter end: From when on the call is not made again.
     func recover(
-        _ retry: inout RetryState, from status: GRPCStatus, processID: String? = nil
+        _ retry: inout RetryState, from status: GRPCStatus, processID: String? = nil,
+        until end: ContinuousClock.Instant? = nil
     ) async throws(SandboxError) {
         guard status.isPassing, !isClosed, !Task.isCancelled else {
             throw error(status, processID: processID)
         }
+        let left: Duration? = end.map { $0 - ContinuousClock.now }
+        if let left, left <= .zero { throw error(status, processID: processID) }
         let now = ContinuousClock.now - start
         var random = SystemRandomNumberGenerator()
         let wasSent = !(status.isTransport && status.notProcessed)
         let decision = retry.failed(
-            now: now, wasSent: wasSent, pushback: status.pushback, using: &random)
+            now: now, connections: channel.connectionCount, wasSent: wasSent,
+            pushback: status.pushback, using: &random)
         guard case .repeatAfter(let delay) = decision else {
             throw error(status, processID: processID)
         }
         let turn = wasSent ? state.withLock { $0.budget.take(now: now) } : .zero
         do {
-            try await Task.sleep(for: max(delay, turn))
+            let pause = max(delay, turn)
+            try await Task.sleep(for: left.map { min(pause, $0) } ?? pause)
         } catch {
             throw self.error(GRPCStatus(.cancelled, "the task was cancelled"), processID: processID)
         }
+        retry.begins(now: ContinuousClock.now - start)
     }
 
     /// What the caller is told: first whether it was the caller's own doing.

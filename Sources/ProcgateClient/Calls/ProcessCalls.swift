@@ -69,7 +69,14 @@ extension GatewayCalls {
 }
 
 extension GatewayCalls {
-    /// Asked again after a lost connection, for what is left of the time.
+    /// How long the answer to a wait may take once its time is over, before nothing is there to
+    /// answer it.
+    private static var answerTime: Duration { .seconds(5) }
+    /// Longer ones are as good as none, and sums of them would not be durations.
+    private static var longestTime: Duration { .seconds(2_000_000_000) }
+
+    /// Asked again after a lost connection, for what is left of the time. Where the gateway is
+    /// out of reach when that is over, it is ``SandboxError/Reason/gatewayUnavailable``.
     func wait(
         _ request: WaitRequest, timeout: Duration?
     ) async throws(SandboxError) -> WaitResponse {
@@ -80,11 +87,21 @@ extension GatewayCalls {
         var retry = newRetryState()
         var request = request
         while true {
-            request.timeoutMs = (end - .now).wireMilliseconds
+            let left: Duration = max(.zero, end - ContinuousClock.now)
+            request.timeoutMs = left.wireMilliseconds
             do {
-                return try await attempt(ProcessService.wait, request)
+                return try await attempt(
+                    ProcessService.wait, request,
+                    timeout: min(left, Self.longestTime) + Self.answerTime)
             } catch {
-                try await recover(&retry, from: error, processID: request.processId)
+                let failure = self.error(error, processID: request.processId)
+                if failure.reason == .deadlineExceeded {
+                    throw SandboxError(
+                        .waitTimedOut, "the gateway did not answer in the time of the wait",
+                        processID: request.processId)
+                }
+                try await recover(
+                    &retry, from: error, processID: request.processId, until: end)
             }
         }
     }

@@ -54,37 +54,64 @@ struct RetryState: Sendable {
         case giveUp
     }
 
-    /// From the first failure without a success since.
+    /// So often a call may fail on a gateway that is there, without a success in between. At the
+    /// longest backoff that is about a minute: a connection that is cut again and again gets its
+    /// calls through, and a call that brings its gateway down is not repeated for ever.
+    static let mostFailures = 64
+
+    /// A call that was under way for at least that long, and for the patience, did not fail: it
+    /// was cut off, as balancers do every few minutes. Its failures are counted anew.
+    static let longAttempt = Duration.seconds(10)
+
+    /// How long the gateway may be out of reach.
     private let patience: Duration
     private var backoff = Backoff()
     private var failingSince: Duration?
+    private var failures = 0
+    private var connections = 0
+    /// When the attempt that runs began, after the first.
+    private var beganAt: Duration?
 
     init(patience: Duration) {
         self.patience = patience
     }
 
-    /// After anything that worked: an answer, or an event of a stream.
+    /// After what brought the call on: an answer, or an event of a stream that is news.
     mutating func succeeded() {
         guard failingSince != nil else { return }
         failingSince = nil
+        failures = 0
         backoff.reset()
     }
 
+    /// The call is made again, now.
+    mutating func begins(now: Duration) {
+        beganAt = now
+    }
+
     /// - Parameters:
+    ///   - connections: How often the gateway has been reached so far, by whatever call.
     ///   - wasSent: Whether the gateway may have seen anything of the call.
     ///   - pushback: What the gateway asked for: a delay, or, where negative, no repeat at all.
     mutating func failed(
-        now: Duration, wasSent: Bool = true, pushback: Duration? = nil,
+        now: Duration, connections: Int = 0, wasSent: Bool = true, pushback: Duration? = nil,
         using random: inout some RandomNumberGenerator
     ) -> Decision {
-        let since = failingSince ?? now
+        // One that was never sent did nothing but wait for a connection.
+        if wasSent, let beganAt, now - beganAt >= max(patience, Self.longAttempt) { succeeded() }
+        let wasReached = connections > self.connections
+        self.connections = connections
+        let since = wasReached ? now : failingSince ?? now
         failingSince = since
+        if wasSent { failures += 1 }
         if let pushback, pushback < .zero { return .giveUp }
         let delay =
             pushback
             ?? (wasSent
                 ? backoff.next(using: &random)
                 : Backoff.unsent * Double.random(in: 0...1, using: &random))
-        return now + delay - since > patience ? .giveUp : .repeatAfter(delay)
+        beganAt = now + delay
+        let isHopeless = wasReached && failures > Self.mostFailures
+        return isHopeless || now + delay - since > patience ? .giveUp : .repeatAfter(delay)
     }
 }

@@ -37,6 +37,8 @@ final class Turn: Sendable {
                         state.isTaken = true
                         return true
                     }
+                    // Its cancellation has been told already, and is not told again.
+                    if Task.isCancelled { return false }
                     state.waiting.append((ticket, continuation))
                     return nil
                 }

@@ -7,6 +7,7 @@ import Synchronization
 
 final class AttachInput: Sendable {
     private struct State {
+        /// Nil while there is no call, and until what was lost with the last one is made up for.
         var sender: AttachSender?
         var processID: String?
         /// In all of the process's stdin, behind what was written here; exact where nobody else
@@ -14,8 +15,16 @@ final class AttachInput: Sendable {
         var offset: UInt64
         /// What was written last, at most `inputWindowBytes`.
         var recent: [UInt8] = []
+        var isStdinClosed = false
         var size: ProcgateV1.TerminalSize?
         var isDetached = false
+        /// Makes up for what was lost with the last call.
+        var repeater: Task<Void, Never>?
+        /// Why that could not be done.
+        var failure: SandboxError?
+        var nextTicket: UInt64 = 0
+        /// For a sender; as many as there are tasks that write.
+        var waiting: [(ticket: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
     }
 
     private let calls: GatewayCalls
@@ -32,28 +41,55 @@ final class AttachInput: Sendable {
     }
 
     func detach() {
-        let sender = state.withLock { state in
+        let (sender, repeater) = state.withLock { state in
             state.isDetached = true
-            return state.sender.take()
+            return (state.sender.take(), state.repeater.take())
         }
         sender?.call.cancel()
+        repeater?.cancel()
+        wakeWaiting()
     }
 
-    /// A call has been made, the first or a further one.
-    func opened(_ sender: AttachSender, isFirst: Bool) async throws(GRPCStatus) {
-        if !isFirst {
-            // An error of the caller's own doing is met again by the next write.
-            try? await turn.take { () async throws(SandboxError) in
+    // MARK: Calls
+
+    /// A call has been made, the first or a further one. Its output is read at once: where the
+    /// process waits for that, it takes no input before.
+    func opened(_ sender: AttachSender, isFirst: Bool) {
+        if isFirst { return use(sender) }
+        let older = state.withLock { state in
+            state.sender = nil
+            state.failure = nil
+            return state.repeater.take()
+        }
+        older?.cancel()
+        let repeater = Task { await self.makeUp(through: sender) }
+        let isDetached = state.withLock { state in
+            if !state.isDetached { state.repeater = repeater }
+            return state.isDetached
+        }
+        if isDetached {
+            repeater.cancel()
+            sender.call.cancel()
+        }
+    }
+
+    /// Sends again what the last call may have lost, and only then lets others send.
+    private func makeUp(through sender: AttachSender) async {
+        try? await turn.take { () async throws(SandboxError) -> Void in
+            do throws(SandboxError) {
                 try await repeatInput()
-                use(sender)
+            } catch {
+                // A process that takes no more input is met again by the next write.
+                if error.mayRetry && !Task.isCancelled { return fail(error) }
             }
             if let size = state.withLock({ $0.size }) {
                 var request = AttachRequest()
                 request.message = .resize(size)
-                try await sender.send(request)
+                // A call that fails is the reader's to replace.
+                try? await sender.send(request)
             }
+            if !Task.isCancelled { use(sender) }
         }
-        use(sender)
     }
 
     private func use(_ sender: AttachSender) {
@@ -62,66 +98,123 @@ final class AttachInput: Sendable {
             return state.isDetached
         }
         if isDetached { sender.call.cancel() }
+        wakeWaiting()
+    }
+
+    private func fail(_ error: SandboxError) {
+        state.withLock { $0.failure = error }
+        wakeWaiting()
     }
 
     /// What had been accepted is skipped: the write carries its offset.
     private func repeatInput() async throws(SandboxError) {
-        let (id, offset, recent) = state.withLock { state in
-            (state.processID, state.offset - UInt64(state.recent.count), state.recent)
+        let (id, request) = state.withLock { state in
+            var request = WriteStdinRequest()
+            request.position = .offset(state.offset &- UInt64(state.recent.count))
+            request.data = state.recent
+            request.eof = state.isStdinClosed
+            return (state.processID, request)
         }
-        guard let id, !recent.isEmpty else { return }
-        var request = WriteStdinRequest()
-        request.processId = id
-        request.position = .offset(offset)
-        request.data = recent
-        _ = try await calls.unary(ProcessService.writeStdin, request, processID: id)
+        guard let id, !request.data.isEmpty || request.eof else { return }
+        var named = request
+        named.processId = id
+        _ = try await calls.unary(ProcessService.writeStdin, named, processID: id)
     }
+
+    // MARK: Input
 
     func write(_ bytes: [UInt8]) async throws(SandboxError) {
         var rest = bytes[...]
         while !rest.isEmpty {
             let piece = Array(rest.prefix(AttachSession.inputWindowBytes / 4))
             rest = rest.dropFirst(piece.count)
-            try await turn.take { () async throws(SandboxError) in
-                state.withLock { state in
-                    state.offset += UInt64(piece.count)
-                    state.recent += piece
-                    state.recent.removeFirst(
-                        max(0, state.recent.count - AttachSession.inputWindowBytes))
-                }
-                try await give(.stdinData(piece))
-            }
+            try await send(.stdinData(piece))
         }
     }
 
+    /// Waits while there is no call; it is the reader that makes one.
     func send(_ message: AttachRequest.Message) async throws(SandboxError) {
-        if case .resize(let size) = message { state.withLock { $0.size = size } }
-        try await turn.take { () async throws(SandboxError) in try await give(message) }
+        while true {
+            let isGiven = try await turn.take { () async throws(SandboxError) -> Bool in
+                try await give(message)
+            }
+            if isGiven { return }
+            try await waitForSender()
+        }
     }
 
-    /// While there is no call, what can be made up for is left to ``opened(_:isFirst:)``; a
-    /// failing call is the reader's to replace.
-    private func give(_ message: AttachRequest.Message) async throws(SandboxError) {
-        let (sender, isDetached, id) = state.withLock { state in
-            (state.sender, state.isDetached, state.processID)
+    /// False while there is no call. Where one fails under it, what can be made up for is left to
+    /// the next one.
+    private func give(_ message: AttachRequest.Message) async throws(SandboxError) -> Bool {
+        let (sender, isDetached, failure, id) = state.withLock { state in
+            (state.sender, state.isDetached, state.failure, state.processID)
         }
         if isDetached {
             throw SandboxError(.closed, "the session was detached", processID: id)
         }
+        if let failure { throw failure }
+        guard let sender else { return false }
+        remember(message)
         var request = AttachRequest()
         request.message = message
         do throws(GRPCStatus) {
-            guard let sender else {
-                throw GRPCStatus.transport(.unavailable, "reconnecting", notProcessed: true)
-            }
             try await sender.send(request)
         } catch {
             state.withLock { $0.sender = nil }
             guard error.isPassing else { throw calls.error(error, processID: id) }
+            if case .signal = message { throw calls.error(error, processID: id) }
+        }
+        return true
+    }
+
+    private func remember(_ message: AttachRequest.Message) {
+        state.withLock { state in
             switch message {
-            case .stdinData, .resize: return
-            default: throw calls.error(error, processID: id)
+            case .stdinData(let piece):
+                state.offset &+= UInt64(piece.count)
+                state.recent += piece
+                state.recent.removeFirst(
+                    max(0, state.recent.count - AttachSession.inputWindowBytes))
+            case .eof: state.isStdinClosed = true
+            case .resize(let size): state.size = size
+            default: break
             }
         }
+    }
+
+    private func waitForSender() async throws(SandboxError) {
+        let ticket = state.withLock { state in
+            state.nextTicket += 1
+            return state.nextTicket
+        }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+                let mustWait = state.withLock { state in
+                    guard state.sender == nil, state.failure == nil, !state.isDetached,
+                        !Task.isCancelled
+                    else { return false }
+                    state.waiting.append((ticket, continuation))
+                    return true
+                }
+                if !mustWait { continuation.resume() }
+            }
+        } onCancel: {
+            let waiter = state.withLock { state -> CheckedContinuation<Void, Never>? in
+                guard let index = state.waiting.firstIndex(where: { $0.ticket == ticket }) else {
+                    return nil
+                }
+                return state.waiting.remove(at: index).continuation
+            }
+            waiter?.resume()
+        }
+        if Task.isCancelled { throw SandboxError(.cancelled, "the task was cancelled") }
+    }
+
+    private func wakeWaiting() {
+        let waiting = state.withLock { state in
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for waiter in waiting { waiter.continuation.resume() }
     }
 }

@@ -143,8 +143,15 @@ final class EventReader: @unchecked Sendable {
             try streamEnded()
             return nil
         }
-        retry.succeeded()
-        return try await read(event)
+        let news = try await read(event)
+        // What is told anew after each repeat is no success: calls that fail one another by
+        // their number must draw apart. A stream that was idle until then did go on.
+        if case .keepAlive = event.event {
+            retry.succeeded()
+        } else if news != nil {
+            retry.succeeded()
+        }
+        return news
     }
 
     /// Makes the call, where there is none.
@@ -195,7 +202,7 @@ final class EventReader: @unchecked Sendable {
             request.afterSeq = seenSeq
             return calls.exec(request)
         case .output(var request):
-            request.fromSeq = seenSeq + 1
+            request.fromSeq = nextSeq
             return calls.streamOutput(request)
         case .attachStart(let request, let policy):
             // What need not be owned again is joined: that has a number to go on from.
@@ -205,7 +212,7 @@ final class EventReader: @unchecked Sendable {
             first.onDisconnect = policy
             return try await attach(first)
         case .attachJoin(var request, let policy):
-            if callCount > 1 { request.fromSeq = seenSeq + 1 }
+            if callCount > 1 { request.fromSeq = nextSeq }
             var first = AttachRequest()
             first.message = .join(request)
             first.onDisconnect = policy
@@ -218,7 +225,7 @@ final class EventReader: @unchecked Sendable {
     ) async throws(GRPCStatus) -> EventResponses {
         var request = StreamOutputRequest()
         request.processId = id
-        request.fromSeq = seenSeq + 1
+        request.fromSeq = nextSeq
         request.allowGaps = true
         var first = AttachRequest()
         first.message = .join(request)
@@ -230,7 +237,7 @@ final class EventReader: @unchecked Sendable {
         _ first: AttachRequest
     ) async throws(GRPCStatus) -> EventResponses {
         let (sender, responses) = try await calls.attach(first)
-        try await input?.opened(sender, isFirst: callCount == 1)
+        input?.opened(sender, isFirst: callCount == 1)
         return responses
     }
 
@@ -255,8 +262,11 @@ final class EventReader: @unchecked Sendable {
         case .output(let wire): return try chunk(wire).map(Event.output)
         case .gap(let wire):
             guard wire.toSeq > seenSeq else { return nil }
-            let gap = OutputGap(fromSeq: max(wire.fromSeq, seenSeq + 1), toSeq: wire.toSeq)
+            guard allowsGaps else { throw missing(through: wire.toSeq) }
+            let gap = OutputGap(fromSeq: max(wire.fromSeq, nextSeq), toSeq: wire.toSeq)
             seenSeq = wire.toSeq
+            // What completes a cut character is among what was dropped.
+            text = (stdout: TextCut(), stderr: TextCut())
             return .output(.gap(gap))
         case .exited(let wire):
             let result = try exit(wire)
@@ -283,7 +293,7 @@ final class EventReader: @unchecked Sendable {
 
     private func chunk(_ wire: ProcgateV1.OutputChunk) throws(SandboxError) -> OutputEvent? {
         guard wire.seq > seenSeq else { return nil }
-        guard wire.seq == seenSeq + 1 || isFiltered else { throw missing(upTo: wire.seq) }
+        guard wire.seq == nextSeq || isFiltered else { throw missing(through: wire.seq - 1) }
         seenSeq = wire.seq
         switch wire.stream {
         case .stdout: return .stdout(OutputChunk(wire, cut: &text.stdout))
@@ -295,7 +305,7 @@ final class EventReader: @unchecked Sendable {
     private func exit(_ wire: ProcgateV1.ProcessResult) throws(SandboxError) -> ProcessResult {
         guard let result = ProcessResult(wire) else { throw .notUnderstood("a result") }
         guard result.lastSeq <= seenSeq || isFiltered else {
-            throw missing(upTo: result.lastSeq + 1)
+            throw missing(through: result.lastSeq)
         }
         return result
     }
@@ -308,9 +318,22 @@ final class EventReader: @unchecked Sendable {
         }
     }
 
-    private func missing(upTo seq: UInt64) -> SandboxError {
+    /// Whether the call that is open asked for gaps rather than an error.
+    private var allowsGaps: Bool {
+        switch source {
+        case .exec: false
+        // Joined anew: see `rejoin`.
+        case .attachStart(_, let policy): policy == .keep && callCount > 1
+        case .attachJoin(let request, _), .output(let request): request.allowGaps
+        }
+    }
+
+    /// The chunk after the last one seen; the gateway, not this side, says how far numbers go.
+    private var nextSeq: UInt64 { seenSeq == .max ? .max : seenSeq + 1 }
+
+    private func missing(through seq: UInt64) -> SandboxError {
         SandboxError(
-            .outputGap, "chunks \(seenSeq + 1) to \(seq - 1) of the output are missing",
+            .outputGap, "chunks \(nextSeq) to \(seq) of the output are missing",
             processID: processID)
     }
 }

@@ -73,7 +73,8 @@ final class StdinFeed: Sendable {
     ) where Input.Element: StdinData {
         let task = Task { [weak self] in
             do throws(SandboxError) {
-                try await process.writeStdin(input, eof: true)
+                _ = try await process.writeStdin(
+                    input, eof: true, finishingAfterFailure: false)
             } catch {
                 await self?.stopped(by: error, process)
             }

@@ -5,7 +5,9 @@ internal import ProcgateV1
 
 /// A process that is new or stands differently, or one that was forgotten.
 public enum ProcessChange: Sendable, Hashable {
+    /// As it stands now.
     case process(ProcessSummary)
+    /// It was forgotten.
     case deleted(id: String)
 }
 

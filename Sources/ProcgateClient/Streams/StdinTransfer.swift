@@ -84,7 +84,7 @@ struct StdinTransfer {
                 try await open.send(request)
                 sentPieces += 1
             }
-            guard confirming else { return }
+            guard confirming else { return joinSent() }
             if eof {
                 var last = StreamStdinRequest()
                 last.eof = true
@@ -92,7 +92,7 @@ struct StdinTransfer {
             }
             accepted = try await open.finish().stdinBytes
         }
-        guard accepted >= offset + UInt64(windowCount) else {
+        guard accepted >= windowEnd else {
             throw .transport(.unavailable, "the gateway confirmed less than was written")
         }
         sender = nil
@@ -121,8 +121,22 @@ struct StdinTransfer {
         return open
     }
 
+    /// Where the window ends in all of stdin. It wraps: the gateway says where it begins.
+    private var windowEnd: UInt64 { offset &+ UInt64(windowCount) }
+
+    /// Puts small pieces together once they are sent, so that two neighbours always hold more
+    /// than one message: the window's pieces are few, however small they come.
+    private mutating func joinSent() {
+        guard window.count > 1, sentPieces == window.count else { return }
+        let last = window[window.count - 1]
+        guard window[window.count - 2].count + last.count <= Self.messageBytes else { return }
+        window.removeLast()
+        window[window.count - 1].append(contentsOf: last)
+        sentPieces -= 1
+    }
+
     private mutating func confirmed() {
-        offset += UInt64(windowCount)
+        offset = windowEnd
         window.removeAll(keepingCapacity: true)
         windowCount = 0
         sentPieces = 0
@@ -133,6 +147,6 @@ struct StdinTransfer {
     private func wasTaken(_ status: GRPCStatus) async throws(SandboxError) -> Bool {
         let failure = calls.error(status, processID: processID)
         guard [.stdinClosed, .processNotRunning].contains(failure.reason) else { return false }
-        return try await calls.process(processID).stdinBytes >= offset + UInt64(windowCount)
+        return try await calls.process(processID).stdinBytes >= windowEnd
     }
 }

@@ -4,11 +4,14 @@ internal import ProcgateV1
 
 /// How much a process may take. `nil` is no limit.
 public struct ResourceLimits: Sendable, Hashable {
+    /// Memory, in bytes.
     public var memoryBytes: Int?
     /// Thousandths of one core.
     public var cpuMillis: Int?
+    /// Processes and threads at one time.
     public var maxProcesses: Int?
 
+    /// Each `nil` is no limit.
     public init(memoryBytes: Int? = nil, cpuMillis: Int? = nil, maxProcesses: Int? = nil) {
         self.memoryBytes = memoryBytes
         self.cpuMillis = cpuMillis
@@ -39,9 +42,12 @@ public enum Shell: String, Sendable, Hashable, CaseIterable {
 
 /// The size of a terminal, in characters.
 public struct TerminalSize: Sendable, Hashable {
+    /// Characters in a line.
     public var columns: Int
+    /// Lines.
     public var rows: Int
 
+    /// In characters.
     public init(columns: Int, rows: Int) {
         self.columns = columns
         self.rows = rows
@@ -69,7 +75,9 @@ public struct CommandOptions: Sendable, Hashable {
     public var runAs: String?
     /// Yours, to find the process again.
     public var labels: [String: String] = [:]
+    /// How much it may take.
     public var limits: ResourceLimits?
+    /// Who reads the command's text.
     public var shell: Shell = .automatic
     /// Start from `env` alone.
     public var clearEnv = false
@@ -87,6 +95,7 @@ public struct CommandOptions: Sendable, Hashable {
     /// A pseudo-terminal of this size in place of three pipes.
     public var terminal: TerminalSize?
 
+    /// The gateway's defaults.
     public init() {}
 
     func spec(_ command: String, _ arguments: [String]) -> ProcessSpec {

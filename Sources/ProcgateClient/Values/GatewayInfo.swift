@@ -4,11 +4,15 @@ internal import ProcgateV1
 
 /// The gateway's version, limits and abilities. Each 0 is what the gateway did not tell.
 public struct GatewayInfo: Sendable, Hashable {
+    /// Of the gateway.
     public var version: String
     /// New at each start of the supervisor: processes of another one are gone.
     public var instanceID: String
+    /// How far limits are kept there.
     public var limitsEnforced: LimitsEnforcement?
+    /// Processes that run at one time.
     public var maxRunning: Int
+    /// Processes that may wait for a place.
     public var maxQueued: Int
     /// The largest request message.
     public var maxMessageBytes: Int
@@ -16,6 +20,7 @@ public struct GatewayInfo: Sendable, Hashable {
     public var retainBytes: Int
     /// How long an ended process is remembered.
     public var retainTime: Duration
+    /// How long a stream is idle before the gateway sends a sign of life.
     public var keepAlive: Duration
 
     init(_ wire: GetGatewayResponse) {

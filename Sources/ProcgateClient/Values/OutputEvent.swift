@@ -4,7 +4,9 @@ internal import ProcgateV1
 
 /// One event of a process's output. The last is always ``exit(_:)``.
 public enum OutputEvent: Sendable, Hashable {
+    /// A chunk of its stdout, or of its terminal.
     case stdout(OutputChunk)
+    /// A chunk of its stderr.
     case stderr(OutputChunk)
     /// The process has ended, and all of its output came before this.
     case exit(ProcessResult)
@@ -42,7 +44,9 @@ public struct OutputChunk: Sendable, Hashable {
 
 /// Chunks that were dropped before they were read: `fromSeq` to `toSeq`, both included.
 public struct OutputGap: Sendable, Hashable {
+    /// The first that is missing.
     public var fromSeq: UInt64
+    /// The last that is missing.
     public var toSeq: UInt64
 }
 

@@ -12,6 +12,7 @@ public struct ProcessResult: Sendable, Hashable {
     /// Exactly what was written. From `exec`: all of it. From `wait`: what is retained. In an
     /// ``OutputEvent/exit(_:)``: empty, as its bytes came before it.
     public var stdoutBytes: [UInt8]
+    /// As ``stdoutBytes``; empty where the process had a terminal.
     public var stderrBytes: [UInt8]
     /// Whether either lacks bytes that the process wrote.
     public var outputTruncated: Bool
@@ -24,7 +25,9 @@ public struct ProcessResult: Sendable, Hashable {
     /// ``stderrBytes`` as text, decoded at each use; what is not UTF-8 becomes U+FFFD.
     public var stderr: String { String(decoding: stderrBytes, as: UTF8.self) }
 
+    /// The id of the process.
     public var id: String { process.id }
+    /// How it ended.
     public var status: ProcessStatus { process.status }
     /// `nil` where it did not end by itself.
     public var exitCode: Int? { process.exitCode }
@@ -37,9 +40,10 @@ public struct ProcessResult: Sendable, Hashable {
     /// From its start to its end; `nil` where it never ran.
     public var duration: Duration? {
         guard let started = process.startedAt, let ended = process.endedAt else { return nil }
-        return .milliseconds(ended - started)
+        return Duration.milliseconds(ended) - Duration.milliseconds(started)
     }
 
+    /// The properties of ``process``.
     public subscript<Value>(dynamicMember path: KeyPath<ProcessSummary, Value>) -> Value {
         process[keyPath: path]
     }

@@ -6,6 +6,7 @@ internal import ProcgateV1
 public enum ProcessStatus: String, Sendable, Hashable, CaseIterable {
     /// Accepted, waiting for a place among the running.
     case queued
+    /// Started, and not reaped yet.
     case running
     /// Ended by itself, whatever its exit code.
     case exited
@@ -47,15 +48,21 @@ public enum ProcessStatus: String, Sendable, Hashable, CaseIterable {
 /// Why a process ended.
 public enum TerminationReason: String, Sendable, Hashable, CaseIterable {
     case exited
+    /// By a signal that was not the gateway's.
     case signalled
     /// By `stop`, `kill`, or a signal while it was queued.
     case stopped
+    /// By its own timeout.
     case timeout
     /// The call that owned it was cancelled or lost its connection.
     case callerGone = "caller_gone"
+    /// By the host, for want of memory.
     case outOfMemory = "out_of_memory"
+    /// The gateway was shut down.
     case shutdown
+    /// It could not be started.
     case startFailed = "start_failed"
+    /// It waited in the queue for too long.
     case queueTimeout = "queue_timeout"
     /// Its supervisor is gone: how it ended is not known.
     case lost

@@ -7,12 +7,15 @@ public typealias UnixMilliseconds = Int64
 
 /// What a process used. Zero where the gateway cannot tell.
 public struct ResourceUsage: Sendable, Hashable {
+    /// User and system time, of the whole tree where the gateway can tell.
     public var cpuTime: Duration
+    /// The most memory at any time.
     public var peakMemoryBytes: Int
 }
 
 /// How far a gateway can hold a process to its limits.
 public enum LimitsEnforcement: String, Sendable, Hashable, CaseIterable {
+    /// Not at all.
     case notEnforced = "none"
     /// For each process of the tree by itself.
     case rlimit
@@ -31,12 +34,19 @@ public enum LimitsEnforcement: String, Sendable, Hashable, CaseIterable {
 
 /// A process as it stood when the gateway answered.
 public struct ProcessSummary: Sendable, Hashable, Identifiable {
+    /// The gateway's name for it.
     public var id: String
+    /// Where it stands.
     public var status: ProcessStatus
+    /// As it was given, as are its arguments.
     public var command: String
+    /// Without the name of the command.
     public var arguments: [String]
+    /// Where it was started.
     public var cwd: String
+    /// The user that it runs as.
     public var runAs: String
+    /// The caller's own.
     public var labels: [String: String]
     /// `nil` until it runs.
     public var pid: Int?
@@ -48,23 +58,31 @@ public struct ProcessSummary: Sendable, Hashable, Identifiable {
     public var signal: Signal?
     /// Why it could not be run.
     public var error: String?
+    /// When the gateway accepted it.
     public var createdAt: UnixMilliseconds
     /// `nil` until it happens, as for those below.
     public var startedAt: UnixMilliseconds?
+    /// When it ended.
     public var endedAt: UnixMilliseconds?
     /// When an ended process is forgotten.
     public var expiresAt: UnixMilliseconds?
+    /// Why it ended.
     public var terminationReason: TerminationReason?
+    /// What it used, once it has ended.
     public var usage: ResourceUsage?
+    /// How far its limits are kept.
     public var limitsEnforced: LimitsEnforcement?
     /// The first and last of the chunks that can be replayed; 0 where there are none.
     public var firstRetainedSeq: UInt64
+    /// See ``firstRetainedSeq``.
     public var lastSeq: UInt64
     /// Bytes ever written, retained or not.
     public var stdoutByteCount: Int
+    /// As ``stdoutByteCount``.
     public var stderrByteCount: Int
     /// Bytes of stdin accepted so far: the offset at which a writer goes on.
     public var stdinByteCount: Int
+    /// Whether it takes no more input.
     public var stdinClosed: Bool
     /// A descendant was alive when the command ended.
     public var descendantsAlive: Bool

@@ -9,6 +9,7 @@ public struct Signal: Sendable, Hashable, ExpressibleByStringLiteral, CustomStri
     /// As it was given: `"TERM"`, `"SIGTERM"` or `"15"`.
     public let name: String
 
+    /// By its name or number, checked by the gateway.
     public init(_ name: String) {
         self.name = name
     }
@@ -19,15 +20,25 @@ public struct Signal: Sendable, Hashable, ExpressibleByStringLiteral, CustomStri
 
     public var description: String { name }
 
+    /// Asks the process to end.
     public static let term = Signal("TERM")
+    /// Ends the process; it cannot be caught.
     public static let kill = Signal("KILL")
+    /// What ^C sends.
     public static let int = Signal("INT")
+    /// The terminal is gone; to many services: read the configuration again.
     public static let hup = Signal("HUP")
+    /// What ^\ sends: end, with a core dump.
     public static let quit = Signal("QUIT")
+    /// Free for the program to give a meaning.
     public static let usr1 = Signal("USR1")
+    /// Free for the program to give a meaning.
     public static let usr2 = Signal("USR2")
+    /// Suspends the process; it cannot be caught.
     public static let stop = Signal("STOP")
+    /// Lets a suspended process go on.
     public static let cont = Signal("CONT")
+    /// The size of the terminal has changed.
     public static let winch = Signal("WINCH")
 }
 

@@ -2,6 +2,7 @@
 
 /// Bytes to write to a process's stdin, or text, which is written as UTF-8.
 public protocol StdinData: Sendable {
+    /// The bytes, as the process reads them.
     var stdinBytes: [UInt8] { get }
 }
 

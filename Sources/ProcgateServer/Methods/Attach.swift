@@ -84,10 +84,15 @@ extension Worker {
     private func takeInput(of call: ServerCall, for processID: String) async throws(GRPCStatus) {
         var writer = StdinWriter(processID: processID)
         writer.refusesTerminalEnd = true
+        var hasEnded = false
         while let request = try await call.next(AttachRequest.self) {
+            if case .eof(true) = request.message {
+                if hasEnded { continue }
+                hasEnded = true
+            }
             do throws(GRPCStatus) {
                 try await take(request, for: processID, by: &writer)
-            } catch  where error.isAboutAnEndedProcess {
+            } catch  where error.isAboutAnEndedProcess || request.meetsNoReader(error) {
                 continue
             }
         }
@@ -111,6 +116,14 @@ extension Worker {
         case nil:
             break
         }
+    }
+}
+
+extension AttachRequest {
+    /// Input that the process does not read any more: no failure, its end may be on its way.
+    fileprivate func meetsNoReader(_ error: GRPCStatus) -> Bool {
+        guard case .stdinData = message else { return false }
+        return error.reason == .stdinClosed
     }
 }
 

@@ -44,7 +44,9 @@ extension Worker {
         }
         do throws(SupervisorError) {
             let following = try result.get()
-            owned.reader = LogReader(following.log, from: seq, releases: true)
+            // What has only now been started has nothing that its caller could have seen.
+            let first = following.started.joined ? seq : 1
+            owned.reader = LogReader(following.log, from: first, owner: owned.call)
             return owned
         } catch {
             owned.end(of: call)

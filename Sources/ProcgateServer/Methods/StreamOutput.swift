@@ -24,7 +24,7 @@ extension Worker {
         let following = try await follow(request.processId)
         let started = following.started
         // Reading makes room for a process that is held back where its spec says so.
-        let reader = LogReader(following.log, from: request.fromSeq, releases: true)
+        let reader = LogReader(following.log, from: request.fromSeq)
         let first = max(1, request.fromSeq)
         let retained = started.log?.firstSeq ?? 1
         var options = OutputSource.Options()
@@ -35,7 +35,7 @@ extension Worker {
             throw .expired(firstRetained: retained)
         }
         if request.noFollow { options.lastSeq = started.log?.lastSeq ?? 0 }
-        let streams = Set(request.streams)
+        let streams = Set(request.streams).intersection([.stdout, .stderr])
         if streams == [.stdout] { options.only = .stdout }
         if streams == [.stderr] { options.only = .stderr }
         return (reader, options)

@@ -11,6 +11,8 @@ import SupervisorLink
 extension Worker {
     /// Under the 4 MiB that gRPC clients take by default.
     private static let defaultOutput: UInt64 = 3 << 20
+    /// The answer is one message, which is held until the caller has read it.
+    private static let mostOutput: UInt64 = 64 << 20
 
     func wait(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(WaitRequest.self)
@@ -23,7 +25,7 @@ extension Worker {
             remember(process)
         }
         let limit = request.maxOutputBytes == 0 ? Self.defaultOutput : request.maxOutputBytes
-        let result = try await result(of: process, atMost: Int(clamping: limit))
+        let result = try await result(of: process, atMost: Int(min(limit, Self.mostOutput)))
         try await call.send(WaitResponse.with { $0.result = result })
     }
 
@@ -70,7 +72,7 @@ extension Worker {
         guard process.stdoutBytes > 0 || process.stderrBytes > 0 else { return result }
         let following = try await follow(process.id)
         let reader = LogReader(
-            following.log, from: following.started.log?.firstSeq ?? 1, releases: false)
+            following.log, from: following.started.log?.firstSeq ?? 1, owner: nil)
         reader.collect(newest: limit, into: &result)
         reader.close()
         let collected = UInt64(result.stdoutData.count + result.stderrData.count)

@@ -44,18 +44,22 @@ extension Worker {
     }
 }
 
-/// What one watcher is still to be told: the latest state of each process that changed,
-/// so that a slow watcher costs no more than there are processes. Confined to its loop.
+/// What one watcher is still to be told: every change of a process's status, of which there are
+/// a handful; for a watcher that is far behind, the latest of each process alone, so that it
+/// costs no more than there are processes. Confined to its loop.
 final class WatchFeed: KeptAlive {
     let labels: [String: String]
     private(set) var lastActivity = NIODeadline.now()
 
     private var order: Deque<String> = []
-    private var pending: [String: WatchProcessesResponse.Event] = [:]
+    private var pending: [String: Deque<WatchProcessesResponse.Event>] = [:]
     private var known: Set<String> = []
     private var waiter: CheckedContinuation<Void, Never>?
     private var wantsKeepAlive = false
     private var hasEnded = false
+
+    /// So many changes are kept one by one.
+    private static let mostChanges = 16_384
 
     init(labels: [String: String]) {
         self.labels = labels
@@ -90,7 +94,8 @@ final class WatchFeed: KeptAlive {
     /// The next event; `nil` at the end. One caller at a time.
     func next() async -> WatchProcessesResponse.Event? {
         while !hasEnded {
-            if let id = order.popFirst(), let event = pending.removeValue(forKey: id) {
+            if let id = order.popFirst() {
+                guard let event = take(id) else { continue }
                 lastActivity = .now()
                 return event
             }
@@ -104,8 +109,20 @@ final class WatchFeed: KeptAlive {
         return nil
     }
 
+    private func take(_ id: String) -> WatchProcessesResponse.Event? {
+        let event = pending[id]?.popFirst()
+        if pending[id]?.isEmpty == true { pending[id] = nil }
+        return event
+    }
+
     private func put(_ id: String, _ event: WatchProcessesResponse.Event) {
-        if pending.updateValue(event, forKey: id) == nil { order.append(id) }
+        if order.count >= Self.mostChanges, pending[id] != nil {
+            // Its place in the order is behind what it was told before.
+            pending[id] = [event]
+        } else {
+            pending[id, default: []].append(event)
+            order.append(id)
+        }
         resume()
     }
 

@@ -7,6 +7,9 @@ struct Drain {
     /// What the pipes may be silent after the command's end.
     static let quietTime: Duration = .milliseconds(250)
 
+    /// How long a descendant that goes on printing is listened to, at most.
+    static let longestTime: Duration = .seconds(2)
+
     enum Decision: Equatable {
         case wait
         case waitUntil(Instant)
@@ -19,6 +22,8 @@ struct Drain {
     /// Not read from, because nobody takes what was read before.
     var isHeldBack = false
     var lastOutputAt: Instant?
+    /// What the command itself left in its pipes has been read.
+    var commandOutputIsRead = true
     /// The tree is being killed, and has to be gone first.
     var mustBeGone = false
     var treeIsGone = false
@@ -29,7 +34,9 @@ struct Drain {
         guard hasOpenOutput else { return .end }
         if isHeldBack { return .wait }
         let since = max(commandEndedAt, lastOutputAt ?? commandEndedAt)
-        let deadline = since + Self.quietTime
+        let quiet = since + Self.quietTime
+        let deadline =
+            commandOutputIsRead ? min(quiet, commandEndedAt + Self.longestTime) : quiet
         return deadline <= now ? .end : .waitUntil(deadline)
     }
 }

@@ -40,6 +40,8 @@ struct Ownership {
     }
 
     private var owners: [CallID: OwnerPolicy] = [:]
+    /// The last record that each owner has handed on.
+    private var taken: [CallID: UInt64] = [:]
     /// Of the owner that was the last one, while its return is awaited.
     private(set) var orphanedPolicy: OwnerPolicy?
 
@@ -52,8 +54,17 @@ struct Ownership {
         orphanedPolicy = nil
     }
 
+    /// An owner has handed on every record up to `seq`. Returns the last one that all owners
+    /// have; `nil` where the call owns nothing.
+    mutating func take(through seq: UInt64, by call: CallID) -> UInt64? {
+        guard owners[call] != nil else { return nil }
+        taken[call] = max(seq, taken[call] ?? 0)
+        return owners.keys.map { taken[$0] ?? 0 }.min()
+    }
+
     /// An owning call is over. `hasKey`: it can be repeated by its request key.
     mutating func leave(_ call: CallID, reason: AbandonReason, hasKey: Bool) -> Consequence {
+        taken[call] = nil
         guard let policy = owners.removeValue(forKey: call), owners.isEmpty else {
             return .nothing
         }

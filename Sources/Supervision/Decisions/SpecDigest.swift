@@ -3,25 +3,24 @@
 
 import ProcgateV1
 
-/// 128 bits over everything that makes a request. Keyed by a secret of this process, so
+/// 128 bits over everything that makes a process, its input apart: a repeat need not bring
+/// that once more. Keyed by a secret of this process, so
 /// that nobody can craft two requests with one digest.
 struct SpecDigest: Equatable {
     private let first: Int
     private let second: Int
 
-    init(_ spec: ProcessSpec, stdin: StdinSource) {
+    init(_ spec: ProcessSpec) {
         var hashers = (Hasher(), Hasher())
         hashers.0.combine(1)
         hashers.1.combine(2)
-        Self.feed(&hashers.0, spec, stdin)
-        Self.feed(&hashers.1, spec, stdin)
+        Self.feed(&hashers.0, spec)
+        Self.feed(&hashers.1, spec)
         first = hashers.0.finalize()
         second = hashers.1.finalize()
     }
 
-    private static func feed(
-        _ hasher: inout Hasher, _ spec: ProcessSpec, _ stdin: StdinSource
-    ) {
+    private static func feed(_ hasher: inout Hasher, _ spec: ProcessSpec) {
         hasher.combine(spec.command)
         hasher.combine(spec.args)
         hasher.combine(spec.cwd)
@@ -41,12 +40,11 @@ struct SpecDigest: Equatable {
         hasher.combine(spec.output?.retainBytes ?? 0)
         hasher.combine(spec.output?.holdWhenFull ?? false)
         hasher.combine(spec.killDescendants)
-        hasher.combine(stdin)
     }
 }
 
 /// What a process reads.
-public enum StdinSource: Hashable, Sendable {
+public enum StdinSource: Equatable, Sendable {
     /// A pipe for later writes.
     case pipe
     /// /dev/null.

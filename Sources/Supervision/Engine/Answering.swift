@@ -27,15 +27,20 @@ extension Supervisor {
         }
     }
 
+    /// A page ends early where it would be larger than what gRPC clients take by default, 4 MiB.
+    private static let pageBytes = 3 << 20
+
     /// The newest first.
     public func list(_ filter: ListFilter, by call: CallID) {
         var entries: [(serial: UInt64, process: Process)] = []
+        var bytes = 0
         for serial in serialsInOrder.reversed() {
             if filter.beforeSerial > 0, serial >= filter.beforeSerial { continue }
             guard let process = processes[serial], process.isAnnounced,
                 filter.matches(process.record)
             else { continue }
-            if entries.count == filter.limit {
+            bytes += process.record.approximateBytes
+            if entries.count == filter.limit || (bytes > Self.pageBytes && !entries.isEmpty) {
                 reply(call, .list(entries, more: true))
                 return
             }
@@ -44,16 +49,12 @@ extension Supervisor {
         reply(call, .list(entries, more: false))
     }
 
-    /// All processes as they stand, `done`, and then every change, until it is turned off.
+    /// Every change from now on, until it is turned off. How they stand, a list tells.
     public func watch(_ isOn: Bool, by call: CallID) {
         guard isOn else {
             watchers.remove(call.link)
             reply(call, .done)
             return
-        }
-        for serial in serialsInOrder {
-            guard let process = processes[serial], process.isAnnounced else { continue }
-            tell(call.link, .changed(process.snapshot))
         }
         watchers.insert(call.link)
         reply(call, .done)
@@ -79,6 +80,18 @@ extension Supervisor {
             reply(call, .done)
         } catch {
             reply(call, .failure(error))
+        }
+    }
+}
+
+extension Process {
+    /// Of its encoding, somewhat more than less.
+    fileprivate var approximateBytes: Int {
+        let texts = [command, cwd, runAs, owner]
+        let fixed = 256 + texts.reduce(0) { $0 + $1.utf8.count }
+        let arguments = args.reduce(0) { $0 + $1.utf8.count + 8 }
+        return labels.reduce(fixed + arguments) {
+            $0 + $1.key.utf8.count + $1.value.utf8.count + 16
         }
     }
 }

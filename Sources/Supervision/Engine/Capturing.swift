@@ -79,6 +79,7 @@ extension Supervisor {
             let isFull = count == room.count
             keep(process, pipe, count: count, from: room)
             process.lastOutputAt = now
+            process.unreadAtEnd = max(0, process.unreadAtEnd - count)
             pipe.pacing.didRead(count, at: now)
             if count >= ReadPacing.fullReadBytes, !pipe.hasGrown, !pipe.isTerminal {
                 pipe.hasGrown = true
@@ -90,6 +91,7 @@ extension Supervisor {
             process.log.abandonReservation()
             unmute(pipe, of: process)
         case .end, .failed:
+            if process.outputs.count == 1 { process.unreadAtEnd = 0 }
             process.log.abandonReservation()
             // A terminal that nobody has open gives EIO, and may be opened again. It is not
             // closed under a command that lives: that would hang up on one which has only

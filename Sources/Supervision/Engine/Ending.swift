@@ -17,6 +17,7 @@ extension Supervisor {
         process.exit = exit
         process.commandEndedAt = now
         leaders[pid_t(process.record.pid)] = nil
+        process.unreadAtEnd = process.outputs.reduce(0) { $0 + $1.descriptor.readableBytes }
         if let tree = process.tree { commandHasLeft(tree, process) }
         // Whatever it printed last is in the pipes now; `settle` follows their reading.
         for pipe in process.outputs where pipe.state != .held { enqueue(process, pipe) }
@@ -27,8 +28,10 @@ extension Supervisor {
     private func commandHasLeft(_ tree: ProcessTree, _ process: SupervisedProcess) {
         forest.leaderWasReaped(tree)
         if case .cgroup(let leaf) = tree.bond { process.ranOutOfMemory = leaf.ranOutOfMemory }
-        guard process.killsDescendants, !forest.isEmpty(tree) else { return }
+        process.treeWasGoneAtEnd = forest.isEmpty(tree)
+        guard !process.treeWasGoneAtEnd else { return }
         process.record.descendantsAlive = true
+        guard process.killsDescendants else { return }
         stop(process, .descendants, grace: .zero)
     }
 
@@ -60,6 +63,7 @@ extension Supervisor {
         drain.hasOpenOutput = !process.outputs.isEmpty
         drain.isHeldBack = process.outputs.contains { $0.state == .held }
         drain.lastOutputAt = process.lastOutputAt
+        drain.commandOutputIsRead = process.unreadAtEnd == 0
         drain.mustBeGone = process.stopPlan.isStopping
         if drain.mustBeGone, drain.commandEndedAt != nil {
             drain.treeIsGone = process.tree.map { forest.isEmpty($0) } ?? true

@@ -10,6 +10,7 @@ extension Supervisor {
 
     /// What ends the input of a terminal, where its line is empty.
     private static let endOfTransmission: UInt8 = 4
+    private static let lineFeed: UInt8 = 10
 
     /// Answered once the process has taken every byte, and after the close.
     public func write(_ write: StdinWrite, to id: String, by call: CallID) {
@@ -26,7 +27,9 @@ extension Supervisor {
         guard process.phase != .ended, process.commandEndedAt == nil else {
             let placement = process.stdin.window.place(
                 offset: write.offset, count: write.data.count, eof: write.eof)
-            guard placement == .repeated else { throw .notRunning }
+            guard placement == .repeated || isWholly(write, in: placement) else {
+                throw .notRunning
+            }
             return reply(call, .stdin(bytes: process.stdin.window.accepted))
         }
         if process.isTerminal, write.eof, write.refusesTerminalEOF {
@@ -38,6 +41,12 @@ extension Supervisor {
                 call: call, data: write.data, eof: write.eof, offset: write.offset))
         waitingCalls[call] = process.serial
         if process.phase == .running { feed(process) }
+    }
+
+    /// Every byte of it was accepted before, and it asks for no end.
+    private func isWholly(_ write: StdinWrite, in placement: StdinWindow.Placement) -> Bool {
+        guard case .write(let skip) = placement else { return false }
+        return write.offset != nil && skip == write.data.count && !write.eof
     }
 
     /// Writes what the process takes now; to be called again when its pipe has room.
@@ -68,6 +77,9 @@ extension Supervisor {
             switch take(write.data[start...], process) {
             case .bytes(let count):
                 process.stdin.window.accept(count)
+                if count > 0 {
+                    process.stdin.lineIsOpen = write.data[start + count - 1] != Self.lineFeed
+                }
                 write.done = start + count
                 process.stdin.pending[0] = write
                 if start + count == write.data.count { finishFirst(process, eof: write.eof) }
@@ -94,7 +106,9 @@ extension Supervisor {
     private func finishFirst(_ process: SupervisedProcess, eof: Bool) {
         if eof {
             if process.isTerminal {
-                let end = [Self.endOfTransmission]
+                // Within a line the first one only hands over what is there.
+                let count = process.stdin.lineIsOpen ? 2 : 1
+                let end = [UInt8](repeating: Self.endOfTransmission, count: count)
                 _ = take(end[...], process)
             }
             closeStdin(of: process, byWriter: true)

@@ -47,7 +47,7 @@ extension Supervisor {
 
     /// Nobody's reading holds the process back any more.
     private func letGo(_ process: SupervisedProcess) {
-        if !process.holdsWhenFull || process.phase == .ended {
+        if !process.holdsWhenFull {
             process.log.isHeld = false
             retire(process.log.enforceRetention(), of: process)
             readHeld(process)
@@ -76,9 +76,18 @@ extension Supervisor {
     }
 
     /// A reader has handed on every record up to `seq`.
-    public func release(_ serial: UInt64, through seq: UInt64) {
+    ///
+    /// While calls own the process, what the slowest of them has taken counts, and nobody else's
+    /// reading; else, where the process holds back by itself, any reader's.
+    public func release(_ serial: UInt64, through seq: UInt64, by call: CallID) {
         guard let process = processes[serial] else { return }
-        process.log.release(through: seq)
+        if let taken = process.owners.take(through: seq, by: call) {
+            process.log.release(through: taken)
+        } else if process.holdsWhenFull, process.owners.isEmpty {
+            process.log.release(through: seq)
+        } else {
+            return
+        }
         retire(process.log.enforceRetention(), of: process)
         readHeld(process)
     }

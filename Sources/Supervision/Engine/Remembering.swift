@@ -88,7 +88,8 @@ extension Supervisor {
             process.owners.orphanedPolicy == nil, !process.isRemembered
         else { return }
         process.isRemembered = true
-        process.log.isHeld = false
+        // What nobody has read of a process that holds back is kept: it is bounded by its window.
+        process.log.isHeld = process.holdsWhenFull && process.stopPlan.cause != .callerGone
         if process.stopPlan.cause == .callerGone {
             // Nobody is known to want it; its newest output may tell somebody why.
             let kept = min(process.log.retainBytes, process.retainBytes, Self.abandonedBytes)

@@ -24,7 +24,7 @@ extension Supervisor {
         var keyed: (name: String, digest: SpecDigest)?
         if !request.requestKey.isEmpty {
             let name = keyName(owner: request.owner, key: request.requestKey)
-            let digest = SpecDigest(request.spec, stdin: request.stdin)
+            let digest = SpecDigest(request.spec)
             if let serial = keys[name], let process = processes[serial] {
                 return try join(process, request, digest, by: call)
             }
@@ -66,7 +66,7 @@ extension Supervisor {
             throw Refusal(
                 .requestKeyReused, "the request key was used before, for another process")
         }
-        if process.phase != .ended || process.owners.orphanedPolicy != nil {
+        if process.isOwnable, !process.isRemembered {
             own(process, call, request.policy)
             cancelTimer(process, \.resume)
             if request.held { process.log.isHeld = true }
@@ -104,6 +104,10 @@ extension Supervisor {
 
     /// Starts whoever has a place now.
     func startWaiting() {
+        // A launch that fails at once comes back here: the loop below goes on instead.
+        guard !isStartingWaiting else { return }
+        isStartingWaiting = true
+        defer { isStartingWaiting = false }
         while let serial = admission.next() {
             guard let process = processes[serial] else {
                 admission.finish()
@@ -214,7 +218,14 @@ extension Supervisor {
 
     /// What was given with the start becomes the first write.
     private func acceptInput(of process: SupervisedProcess) {
-        guard case .bytes(let data) = process.stdinSource else { return }
+        let data: [UInt8]
+        switch process.stdinSource {
+        case .pipe: return
+        case .null where !process.isTerminal: return
+        // A terminal without input is at its end from the start.
+        case .null: data = []
+        case .bytes(let given): data = given
+        }
         process.stdin.pending.append(
             StdinFeed.PendingWrite(call: nil, data: data, eof: true, offset: nil))
         process.stdinSource = .pipe

@@ -207,8 +207,7 @@ extension Supervisor {
         if process.treeIsWatched, let events = tree.events { poller.remove(events) }
         process.treeIsWatched = false
         process.tree = nil
-        if forest.isEmpty(tree) { return forest.clear(tree) }
-        process.record.descendantsAlive = true
+        if process.treeWasGoneAtEnd || forest.isEmpty(tree) { return forest.clear(tree) }
         lingering[process.serial] = tree
         if !watch(tree, serial: process.serial) { scheduleLingering(process.serial) }
         if shutdown != nil { forest.kill(tree) }

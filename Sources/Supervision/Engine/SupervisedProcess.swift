@@ -56,6 +56,10 @@ final class SupervisedProcess {
     var commandEndedAt: Instant?
     var exit: clinux_exit?
     var lastOutputAt: Instant?
+    /// Of what was in the pipes when the command was reaped: not read yet.
+    var unreadAtEnd = 0
+    /// Nothing of its tree was left when the command was reaped, so nothing can be later.
+    var treeWasGoneAtEnd = false
     var ranOutOfMemory = false
 
     // Output and its readers.
@@ -63,6 +67,8 @@ final class SupervisedProcess {
     /// One record takes at most this, so that a short retention keeps some.
     let recordLimit: Int
     let holdsWhenFull: Bool
+    /// It was started by a call that owns it; others only join that.
+    let isOwnable: Bool
     /// What is kept once no caller can come back.
     let retainBytes: Int
     /// Links that follow the log, and how often.
@@ -94,9 +100,11 @@ final class SupervisedProcess {
             spec.graceMs > 0 ? .milliseconds(clamping: spec.graceMs) : configuration.gracePeriod
         killsDescendants = spec.killDescendants
         isTerminal = plan.terminal != nil
-        retainBytes =
+        // No process alone may ask for more than half of what all have together.
+        retainBytes = min(
             (spec.output?.retainBytes).flatMap { $0 > 0 ? Int(clamping: $0) : nil }
-            ?? configuration.retainBytes
+                ?? configuration.retainBytes,
+            max(SupervisorConfiguration.mostPipedBytes, configuration.maxOutputMemory / 2))
         let isResumable = request.held && !request.requestKey.isEmpty
         log = LogWriter(
             arena: arena,
@@ -104,6 +112,7 @@ final class SupervisedProcess {
                 ? max(retainBytes, SupervisorConfiguration.resumableBytes) : retainBytes)
         recordLimit = max(4096, min(RecordLayout.maxDataCount, retainBytes / 4))
         holdsWhenFull = spec.output?.holdWhenFull ?? false
+        isOwnable = request.policy != .none
         log.isHeld = request.held || holdsWhenFull
         record = Process()
         record.id = id
@@ -124,13 +133,15 @@ final class SupervisedProcess {
         stream == .stdout ? stdout : stderr
     }
 
-    /// Unreleased output fills its window. What the command left in its pipes is beyond
+    /// Unreleased output fills its window. What the command left in its pipes is read beyond
     /// that, so that its end depends on no reader.
     var isHeldBack: Bool {
         guard log.isHeld else { return false }
         let window = holdsWhenFull ? retainBytes : SupervisorConfiguration.holdWindowBytes
-        let left = commandEndedAt == nil ? 0 : SupervisorConfiguration.mostPipedBytes
-        return log.unreleasedBytes >= max(window, 1) + left
+        guard commandEndedAt != nil else { return log.unreleasedBytes >= max(window, 1) }
+        // Who is being stopped ends, whether or not somebody reads.
+        if stopPlan.isStopping { return false }
+        return unreadAtEnd == 0 && log.unreleasedBytes >= max(window, 1)
     }
 
     var snapshot: Process {
@@ -218,4 +229,6 @@ final class StdinFeed {
     var isPolled = false
     /// Its pipe is as large as it gets.
     var hasGrown = false
+    /// The last byte written was no end of a line.
+    var lineIsOpen = false
 }

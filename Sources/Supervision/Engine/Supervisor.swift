@@ -75,6 +75,7 @@ public final class Supervisor {
     var runQueue: Deque<(serial: UInt64, stream: OutputStreamKind)> = []
     /// Processes whose output found no room in the arena.
     var waitingForRoom: Set<UInt64> = []
+    var isStartingWaiting = false
     /// Trees that outlive their command.
     var lingering: [UInt64: ProcessTree] = [:]
     /// Logs of forgotten processes that links may still read.

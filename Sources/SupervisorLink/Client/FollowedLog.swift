@@ -96,11 +96,11 @@ public final class FollowedLog: @unchecked Sendable {
         link.unfollow(self)
     }
 
-    fileprivate func release(through seq: UInt64) {
+    fileprivate func release(through seq: UInt64, for call: UInt64) {
         var release = Release()
         release.serial = serial
         release.seq = seq
-        link.send(.release(release))
+        link.send(.release(release), for: call)
     }
 
     /// Answers, in order, the retirements that no reader stands in the way of.
@@ -125,8 +125,9 @@ public final class LogReader {
     public var onChange: (() -> Void)?
 
     private var cursor: LogCursor
-    /// Whether what is read counts as taken by the process's caller.
-    private let releases: Bool
+    /// On behalf of which owning call what is read counts as taken; 0 is a follower, `nil` is
+    /// somebody whose reading does not count.
+    private let owner: UInt64?
     private var releasedSeq: UInt64 = 0
     private var unreleasedBytes = 0
     private var isClosed = false
@@ -134,11 +135,14 @@ public final class LogReader {
     /// Releases are told in steps of this many bytes: each is a message.
     private static let releaseStep = 262_144
 
-    /// - Parameter releases: whether reading makes room in a held process's window.
-    public init(_ log: FollowedLog, from seq: UInt64, releases: Bool) {
+    /// - Parameter owner: the call that owns the process: its reading makes room in a held
+    ///   process's window. 0: none, whose reading does where no call owns the process. `nil`:
+    ///   reading makes no room.
+    public init(_ log: FollowedLog, from seq: UInt64, owner: UInt64? = 0) {
         self.log = log
-        self.releases = releases
+        self.owner = owner
         cursor = LogCursor(at: seq)
+        releasedSeq = max(1, seq) - 1
         log.add(self)
     }
 
@@ -167,17 +171,16 @@ public final class LogReader {
     public func advance(_ count: Int) {
         cursor.advance(count, in: log.index)
         if cursor.pinned == nil { log.acknowledgeRetired() }
-        guard releases else { return }
         unreleasedBytes += count
         if unreleasedBytes >= Self.releaseStep { release() }
     }
 
     /// Tells what was read so far; to be called when the reader has caught up, too.
     public func release() {
-        guard releases, !isClosed, cursor.nextSeq - 1 > releasedSeq else { return }
+        guard let owner, !isClosed, cursor.nextSeq - 1 > releasedSeq else { return }
         unreleasedBytes = 0
         releasedSeq = cursor.nextSeq - 1
-        log.release(through: releasedSeq)
+        log.release(through: releasedSeq, for: owner)
     }
 
     /// Goes on at the record `seq`, past what was dropped.

@@ -111,10 +111,10 @@ public final class SupervisorLink: @unchecked Sendable {
         return call
     }
 
-    /// Sends a command that has no reply.
-    public func send(_ kind: Command.Kind) {
+    /// Sends a command that has no reply, on behalf of a call that was sent before.
+    public func send(_ kind: Command.Kind, for call: UInt64 = 0) {
         eventLoop.assertInEventLoop()
-        if loss == nil { write(kind, call: 0) }
+        if loss == nil { write(kind, call: call) }
     }
 
     /// Gives a command up that still waits for its reply; else nothing happens.
@@ -180,6 +180,14 @@ public final class SupervisorLink: @unchecked Sendable {
         return log
     }
 
+    /// The answer to what was given up meanwhile: nobody will read the log that it brings.
+    private func letGo(of kind: Reply.Kind) {
+        guard case .started(let started) = kind, started.log != nil else { return }
+        var unfollow = Unfollow()
+        unfollow.serial = started.serial
+        send(.unfollow(unfollow))
+    }
+
     func unfollow(_ log: FollowedLog) {
         log.follows -= 1
         if log.follows == 0 { logs[log.serial] = nil }
@@ -194,7 +202,10 @@ public final class SupervisorLink: @unchecked Sendable {
         switch event.kind {
         case .reply(let reply):
             guard let kind = reply.kind else { throw .protocolViolation("an empty reply") }
-            waiting.removeValue(forKey: reply.call)?(Self.result(of: kind))
+            guard let completion = waiting.removeValue(forKey: reply.call) else {
+                return letGo(of: kind)
+            }
+            completion(Self.result(of: kind))
         case .appended(let appended):
             guard let log = logs[appended.serial] else { return }
             guard log.append(appended) else {

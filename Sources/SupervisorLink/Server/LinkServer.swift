@@ -199,7 +199,8 @@ final class LinkServer {
         case .list(let list): supervisor.list(ListFilter(list), by: call)
         case .follow(let follow): supervisor.follow(follow.processId, by: call)
         case .unfollow(let unfollow): supervisor.unfollow(unfollow.serial, by: call.link)
-        case .release(let release): supervisor.release(release.serial, through: release.seq)
+        case .release(let release):
+            supervisor.release(release.serial, through: release.seq, by: call)
         case .retireAck(let acknowledgement):
             supervisor.acknowledgeRetired(
                 acknowledgement.serial, ordinal: acknowledgement.ordinal, by: call.link)

@@ -22,17 +22,22 @@ struct GatewayOptions: ParsableArguments {
 
     @Option(
         name: .customLong("tls-ca"),
-        help: ArgumentHelp("Trust these roots, PEM, in place of the system's.", valueName: "path"))
+        help: ArgumentHelp(
+            "Trust these roots, PEM, in place of the system's. (default: $PROCGATE_TLS_CA)",
+            valueName: "path"))
     var tlsCA: String?
 
     @Option(
         name: .customLong("tls-certificate"),
-        help: ArgumentHelp("The caller's certificate, PEM.", valueName: "path"))
+        help: ArgumentHelp(
+            "The caller's certificate, PEM. (default: $PROCGATE_TLS_CERTIFICATE)",
+            valueName: "path"))
     var tlsCertificate: String?
 
     @Option(
         name: .customLong("tls-key"),
-        help: ArgumentHelp("The certificate's key, PEM.", valueName: "path"))
+        help: ArgumentHelp(
+            "The certificate's key, PEM. (default: $PROCGATE_TLS_KEY)", valueName: "path"))
     var tlsKey: String?
 
     @Flag(help: "Print JSON.")
@@ -45,25 +50,51 @@ struct GatewayOptions: ParsableArguments {
         let address = self.fullAddress
         do {
             let sandbox = try await Sandbox.connect(address, token: try token(), tls: tls)
-            let result = try await body(sandbox)
-            await sandbox.close()
-            return result
+            do {
+                let result = try await body(sandbox)
+                await sandbox.close()
+                return result
+            } catch {
+                // The gateway hears of what is given up before this program ends.
+                await Farewell.close(sandbox)
+                throw error
+            }
         } catch let error as SandboxError {
             throw Failure(error, address: address)
         }
     }
 
+    func validate() throws {
+        guard (certificatePath == nil) == (keyPath == nil) else {
+            throw ValidationError("--tls-certificate and --tls-key go together")
+        }
+    }
+
+    private var certificatePath: String? { path(tlsCertificate, or: "PROCGATE_TLS_CERTIFICATE") }
+    private var keyPath: String? { path(tlsKey, or: "PROCGATE_TLS_KEY") }
+
     private var tls: SandboxTLS? {
-        guard tlsCA != nil || tlsCertificate != nil || tlsKey != nil else { return nil }
+        let roots = path(tlsCA, or: "PROCGATE_TLS_CA")
+        guard roots != nil || certificatePath != nil || keyPath != nil else { return nil }
         return SandboxTLS(
-            roots: tlsCA.map(SandboxTLS.PEM.file),
-            certificate: tlsCertificate.map(SandboxTLS.PEM.file),
-            key: tlsKey.map(SandboxTLS.PEM.file))
+            roots: roots.map(SandboxTLS.PEM.file),
+            certificate: certificatePath.map(SandboxTLS.PEM.file),
+            key: keyPath.map(SandboxTLS.PEM.file))
+    }
+
+    /// The variables are for `https` alone: an address that says otherwise needs none of them.
+    private func path(_ option: String?, or variable: String) -> String? {
+        let isPlain = givenAddress.hasPrefix("unix:") || givenAddress.hasPrefix("http://")
+        return option ?? (isPlain ? nil : environment(variable))
+    }
+
+    private var givenAddress: String {
+        address ?? environment("PROCGATE_ADDRESS") ?? "127.0.0.1:7070"
     }
 
     /// An address without a scheme is `https` where there are options for TLS.
-    private var fullAddress: String {
-        let text = address ?? environment("PROCGATE_ADDRESS") ?? "127.0.0.1:7070"
+    var fullAddress: String {
+        let text = givenAddress
         let isBare = !text.hasPrefix("unix:") && !text.contains("://")
         return isBare && tls != nil ? "https://" + text : text
     }

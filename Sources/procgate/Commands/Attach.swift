@@ -8,7 +8,8 @@ struct Attach: AsyncParsableCommand {
         abstract: "Join a process: see its output, give it your input.",
         discussion: """
             What is retained of its output comes first. On a terminal ^P^Q leaves it, and it goes \
-            on. Exits as the process did.
+            on; where it has no terminal of its own ^C interrupts it and ^D ends its input. Exits \
+            as the process did.
             """)
 
     @OptionGroup var gateway: GatewayOptions
@@ -23,13 +24,24 @@ struct Attach: AsyncParsableCommand {
         SignalSource.ignoreBrokenPipes()
         let code = try await gateway.withSandbox { sandbox in
             let session = try await sandbox.attach(to: id)
-            if Terminal.isOutput && !noStdin {
-                // Refused where the process has no terminal, which is well then.
-                try? await session.process.resize(Terminal.size)
-            }
-            return try await TerminalSession(session, json: gateway.json).run(
-                reading: !noStdin, endsWithCaller: false)
+            let isTerminal = await hasTerminal(session.process)
+            return try await TerminalSession(
+                session, isTerminal: isTerminal, json: gateway.json
+            ).run(reading: !noStdin, endsWithCaller: false)
         }
         throw code
+    }
+
+    /// Gives the process's terminal the size of this one, and tells whether it has one. Where
+    /// there is no size to give, one that no terminal takes is asked for.
+    private func hasTerminal(_ process: SandboxProcess) async -> Bool {
+        let isSized = Terminal.isOutput && !noStdin
+        do {
+            try await process.resize(
+                isSized ? Terminal.size : TerminalSize(columns: 0, rows: 0))
+            return true
+        } catch {
+            return error.reason != .noTerminal
+        }
     }
 }

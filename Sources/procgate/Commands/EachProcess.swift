@@ -4,20 +4,23 @@ import ProcgateClient
 
 struct EachProcess {
     private let ids: [String]
-    private let json: Bool
+    private let gateway: GatewayOptions
 
-    init(_ ids: [String], json: Bool) {
-        self.ids = ids
-        self.json = json
+    /// - Parameter ids: What is named twice is done once.
+    init(_ ids: [String], gateway: GatewayOptions) {
+        var named: Set<String> = []
+        self.ids = ids.filter { named.insert($0).inserted }
+        self.gateway = gateway
     }
 
     /// Prints each id as it is done, or, in JSON, an array of all.
-    /// - Throws: The first failure, once all have been tried.
+    /// - Throws: `Failures`, once all have been tried; each names its process.
     func run(
         _ body: @escaping @Sendable (String) async throws -> ProcessSummary
     ) async throws {
         var done: [String: ProcessSummary] = [:]
-        var failure: (any Error)?
+        var failures: [String: Failure] = [:]
+        var unwritten: (any Error)?
         await withTaskGroup(of: Attempt.self) { group in
             for id in ids {
                 group.addTask { await Attempt.made(id, body) }
@@ -25,17 +28,35 @@ struct EachProcess {
             for await attempt in group {
                 if let summary = attempt.summary {
                     done[attempt.id] = summary
-                    if !json { await Output.line(attempt.id) }
-                } else {
-                    failure = failure ?? attempt.failure
+                    guard !gateway.json, unwritten == nil else { continue }
+                    do {
+                        try await Output.line(attempt.id)
+                    } catch {
+                        unwritten = error
+                    }
+                } else if let error = attempt.failure {
+                    failures[attempt.id] = failure(error, of: attempt.id)
                 }
             }
         }
-        if json {
+        if gateway.json {
             let all = ids.compactMap { done[$0].map { JSON($0) } }
-            await Output.line(JSON.array(all).indented)
+            try await Output.line(JSON.array(all).indented)
         }
-        if let failure { throw failure }
+        if let unwritten { throw unwritten }
+        let all = ids.compactMap { failures[$0] }
+        guard all.isEmpty else { throw Failures(all: all) }
+    }
+
+    private func failure(_ error: any Error, of id: String) -> Failure {
+        let failure =
+            switch error {
+            case let error as SandboxError: Failure(error, address: gateway.fullAddress)
+            case let error as Failure: error
+            default: Failure("\(error)")
+            }
+        guard !failure.message.contains(id) else { return failure }
+        return Failure("process \(id): \(failure.message)", status: failure.status)
     }
 }
 

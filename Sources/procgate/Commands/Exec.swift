@@ -35,7 +35,7 @@ struct Exec: AsyncParsableCommand {
         let session = try await sandbox.attach(
             command.program, arguments: command.arguments, options: command.options,
             keepOnDetach: true)
-        return try await TerminalSession(session, json: gateway.json).run(
+        return try await TerminalSession(session, isTerminal: true, json: gateway.json).run(
             reading: command.interactive || Terminal.isInput, endsWithCaller: true)
     }
 
@@ -50,12 +50,27 @@ struct Exec: AsyncParsableCommand {
                 command.program, arguments: command.arguments, options: command.options)
         let relay = SignalRelay(stream.process).start(signals)
         defer { relay.cancel() }
-        let printer = EventPrinter(json: gateway.json)
-        if gateway.json { await printer.started(stream.process.summary) }
-        for try await event in stream {
-            await printer.print(event)
-            if case .exit(let result) = event { return try Outcome.exitCode(result.process) }
+        let ended: ProcessResult?
+        do {
+            ended = try await follow(stream)
+        } catch {
+            // Nobody sees what it does, and nobody will come back for it.
+            if !(error is SandboxError) { await Farewell.kill(stream.process) }
+            throw error
         }
-        throw Failure("the gateway ended the command's output without its exit")
+        guard let ended else {
+            throw Failure("the gateway ended the command's output without its exit")
+        }
+        return try Outcome.exitCode(ended.process)
+    }
+
+    private func follow(_ stream: ExecStream) async throws -> ProcessResult? {
+        let printer = EventPrinter(json: gateway.json)
+        if gateway.json { try await printer.started(stream.process.summary) }
+        for try await event in stream {
+            try await printer.print(event)
+            if case .exit(let result) = event { return result }
+        }
+        return nil
     }
 }

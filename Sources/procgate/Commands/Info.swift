@@ -13,6 +13,6 @@ struct Info: AsyncParsableCommand {
         SignalSource.ignoreBrokenPipes()
         let info = try await gateway.withSandbox { sandbox in try await sandbox.info() }
         let lines = gateway.json ? [JSON(info).indented] : ProcessText.page(info)
-        await Output.line(lines.joined(separator: "\n"))
+        try await Output.line(lines.joined(separator: "\n"))
     }
 }

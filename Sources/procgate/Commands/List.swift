@@ -24,14 +24,17 @@ struct List: AsyncParsableCommand {
         help: ArgumentHelp("Those with this label; may be repeated.", valueName: "k=v"))
     var label: [KeyValueArgument] = []
 
-    @Option(help: ArgumentHelp("The most to list.", valueName: "n"))
-    var limit = 100
+    @Option(
+        help: ArgumentHelp(
+            "The most to list; with --watch the lines after which to leave. "
+                + "(default: 100; with --watch none)", valueName: "n"))
+    var limit: Int?
 
     @Flag(help: "Go on with each change, until ^C.")
     var watch = false
 
     func validate() throws {
-        guard limit > 0 else { throw ValidationError("--limit is at least 1") }
+        guard limit.map({ $0 > 0 }) ?? true else { throw ValidationError("--limit is at least 1") }
     }
 
     func run() async throws {
@@ -42,6 +45,7 @@ struct List: AsyncParsableCommand {
     }
 
     private func list(_ sandbox: Sandbox) async throws {
+        let limit = limit ?? 100
         var found: [ProcessSummary] = []
         var cursor: String?
         repeat {
@@ -52,7 +56,7 @@ struct List: AsyncParsableCommand {
             cursor = page.nextCursor
         } while cursor != nil && found.count < limit
         if gateway.json {
-            return await Output.line(JSON.array(found.map { JSON($0) }).indented)
+            return try await Output.line(JSON.array(found.map { JSON($0) }).indented)
         }
         let now = ProcessText.now
         var table = Table(ProcessText.headings)
@@ -63,15 +67,17 @@ struct List: AsyncParsableCommand {
         for (process, line) in zip(found, lines.dropFirst()) {
             text += coloured(line, process, style) + "\n"
         }
-        await Output.write(Array(text.utf8))
+        try await Output.write(Array(text.utf8))
     }
 
     private func follow(_ sandbox: Sandbox) async throws {
-        let widths = [16, 9, 8, 6, 8]
+        // An id has 26 characters; the others are as wide as they mostly get.
+        let widths = [26, 9, 8, 6, 8]
+        var left = limit ?? .max
         let style = Style.output
         let width = Terminal.isOutput ? Terminal.size.columns : nil
         if !gateway.json {
-            await Output.line(
+            try await Output.line(
                 style.heading(Table.line(ProcessText.headings, widths, width: width)))
         }
         for try await change in sandbox.processes.watch(labels: label.dictionary) {
@@ -81,18 +87,24 @@ struct List: AsyncParsableCommand {
                 continue
             }
             if gateway.json {
-                await Output.line(JSON(change).text)
-                continue
+                try await Output.line(JSON(change).text)
+            } else {
+                try await Output.line(line(change, widths, width: width, style))
             }
-            switch change {
-            case .process(let process):
-                let row = ProcessText.row(process, now: ProcessText.now)
-                await Output.line(
-                    coloured(Table.line(row, widths, width: width), process, style))
-            case .deleted(let id):
-                await Output.line(
-                    Table.line([id, "forgotten", "", "", "", ""], widths, width: width))
-            }
+            left -= 1
+            if left == 0 { return }
+        }
+    }
+
+    private func line(
+        _ change: ProcessChange, _ widths: [Int], width: Int?, _ style: Style
+    ) -> String {
+        switch change {
+        case .process(let process):
+            let row = ProcessText.row(process, now: ProcessText.now)
+            return coloured(Table.line(row, widths, width: width), process, style)
+        case .deleted(let id):
+            return Table.line([id, "forgotten", "", "", "", ""], widths, width: width)
         }
     }
 

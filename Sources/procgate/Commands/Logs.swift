@@ -29,7 +29,7 @@ struct Logs: AsyncParsableCommand {
             let process = try await sandbox.getProcess(id)
             let printer = EventPrinter(json: gateway.json)
             let events = process.stream(fromSeq: fromSeq, follow: follow, allowGaps: true)
-            for try await event in events { await printer.print(event) }
+            for try await event in events { try await printer.print(event) }
         }
     }
 }

@@ -16,7 +16,7 @@ struct Remove: AsyncParsableCommand {
     func run() async throws {
         SignalSource.ignoreBrokenPipes()
         try await gateway.withSandbox { sandbox in
-            try await EachProcess(ids, json: gateway.json).run { id in
+            try await EachProcess(ids, gateway: gateway).run { id in
                 let process = try await sandbox.getProcess(id)
                 try await process.delete()
                 return process.summary

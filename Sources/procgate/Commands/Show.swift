@@ -20,6 +20,6 @@ struct Show: AsyncParsableCommand {
         let lines =
             gateway.json
             ? [JSON(process).indented] : ProcessText.page(process, style: .output)
-        await Output.line(lines.joined(separator: "\n"))
+        try await Output.line(lines.joined(separator: "\n"))
     }
 }

@@ -28,6 +28,6 @@ struct SignalCommand: AsyncParsableCommand {
             }
             return process.summary
         }
-        if gateway.json { await Output.line(JSON(process).indented) }
+        if gateway.json { try await Output.line(JSON(process).indented) }
     }
 }

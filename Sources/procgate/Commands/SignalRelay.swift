@@ -3,8 +3,8 @@
 import Glibc
 import ProcgateClient
 
-/// The first goes to the process as it is, the second stops it with its tree, a third leaves it
-/// to the gateway, which kills what nobody comes back for.
+/// The first goes to the process as it is, the second stops it with its tree, a third kills that
+/// and leaves, whether or not the gateway answers.
 struct SignalRelay {
     let process: SandboxProcess
 
@@ -27,6 +27,7 @@ struct SignalRelay {
                     }
                 case 2: Task { _ = try? await process.stop() }
                 default:
+                    await Farewell.kill(process)
                     Terminal.restore()
                     exit(128 + number)
                 }

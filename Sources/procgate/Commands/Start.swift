@@ -19,7 +19,7 @@ struct Start: AsyncParsableCommand {
         try await gateway.withSandbox { sandbox in
             let process = try await sandbox.processes.start(
                 command.program, arguments: command.arguments, options: command.options)
-            await Output.line(gateway.json ? JSON(process.summary).text : process.id)
+            try await Output.line(gateway.json ? JSON(process.summary).text : process.id)
             if command.interactive {
                 try await process.writeStdin(DescriptorInput.standard, eof: true)
             }

@@ -29,7 +29,7 @@ struct Stdin: AsyncParsableCommand {
             let process = try await sandbox.getProcess(id)
             let written = try await process.writeStdin(input, eof: !noEOF)
             if gateway.json {
-                await Output.line(JSON.object([("stdinBytes", JSON(written))]).text)
+                try await Output.line(JSON.object([("stdinBytes", JSON(written))]).text)
             }
         }
     }

@@ -27,7 +27,7 @@ struct Stop: AsyncParsableCommand {
         try await gateway.withSandbox { sandbox in
             let grace = grace?.duration
             try await Spinner.during("stopping") {
-                try await EachProcess(ids, json: gateway.json).run { id in
+                try await EachProcess(ids, gateway: gateway).run { id in
                     try await sandbox.getProcess(id).stop(grace: grace)
                 }
             }

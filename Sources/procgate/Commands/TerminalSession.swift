@@ -6,10 +6,13 @@ import ProcgateClient
 
 struct TerminalSession {
     private let session: AttachSession
+    private let isTerminal: Bool
     private let json: Bool
 
-    init(_ session: AttachSession, json: Bool) {
+    /// - Parameter isTerminal: The process has a terminal, not pipes.
+    init(_ session: AttachSession, isTerminal: Bool, json: Bool) {
         self.session = session
+        self.isTerminal = isTerminal
         self.json = json
     }
 
@@ -19,41 +22,59 @@ struct TerminalSession {
     /// - Returns: As the process ended; 0 after ^P^Q.
     func run(reading: Bool, endsWithCaller: Bool) async throws -> ExitCode {
         let hasTerminal = reading && Terminal.isInput
+        let isRaw = hasTerminal && isTerminal
+        // ^C at a process without a terminal is a signal here, which is passed on.
+        let passesInterrupts = !isRaw && (endsWithCaller || hasTerminal)
         let signals = try SignalSource.take(
-            [SIGTERM, SIGHUP, SIGWINCH] + (hasTerminal || !endsWithCaller ? [] : [SIGINT, SIGQUIT]))
-        if hasTerminal { try Terminal.makeRaw() }
+            [SIGTERM, SIGHUP, SIGWINCH] + (passesInterrupts ? [SIGINT, SIGQUIT] : []))
+        if isRaw { try Terminal.makeRaw() }
         defer { Terminal.restore() }
         let relaying = relay(signals, endsWithCaller: endsWithCaller)
-        let typing = reading ? type(isTerminal: hasTerminal) : nil
+        let typing = reading ? type(isRaw: isRaw) : nil
         defer {
             relaying.cancel()
             typing?.cancel()
         }
-        let printer = EventPrinter(json: json)
-        if json { await printer.started(session.process.summary) }
-        for try await event in session {
-            await printer.print(event)
-            if case .exit(let result) = event {
-                Terminal.restore()
-                return try Outcome.exitCode(result.process)
+        let ended: ProcessResult?
+        do {
+            ended = try await follow(EventPrinter(json: json, isRaw: isRaw))
+        } catch {
+            // Nobody sees what it does: what was to end with this program does.
+            if endsWithCaller && !(error is SandboxError) {
+                await Farewell.kill(session.process)
             }
+            throw error
         }
         Terminal.restore()
-        if hasTerminal { standardError("\r\ndetached from \(session.process.id)") }
+        if let ended { return try Outcome.exitCode(ended.process) }
+        if isRaw { standardError("\r\ndetached from \(session.process.id)") }
         return .success
+    }
+
+    /// Prints what happens up to the exit; `nil` where the session was left before it.
+    private func follow(_ printer: EventPrinter) async throws -> ProcessResult? {
+        if json { try await printer.started(session.process.summary) }
+        for try await event in session {
+            try await printer.print(event)
+            if case .exit(let result) = event { return result }
+        }
+        return nil
     }
 
     private func relay(_ signals: AsyncStream<Int32>, endsWithCaller: Bool) -> Task<Void, Never> {
         let session = session
+        let isTerminal = isTerminal
         return Task {
             for await number in signals {
                 if number == SIGWINCH {
-                    try? await session.resize(Terminal.size)
+                    // Refused where there is no terminal, and that ends the session.
+                    if isTerminal { try? await session.resize(Terminal.size) }
                     continue
                 }
-                if endsWithCaller {
+                let isInterrupt = number == SIGINT || number == SIGQUIT
+                if endsWithCaller || isInterrupt {
                     _ = try? await session.process.signal(SignalSource.name(number))
-                    if number == SIGINT || number == SIGQUIT { continue }
+                    if isInterrupt { continue }
                 }
                 Terminal.restore()
                 exit(128 + number)
@@ -62,29 +83,30 @@ struct TerminalSession {
     }
 
     /// Until ^P^Q or the end of the input, which closes the process's.
-    private func type(isTerminal: Bool) -> Task<Void, Never> {
+    private func type(isRaw: Bool) -> Task<Void, Never> {
         let session = session
         return Task {
             var keys = DetachKeys()
+            var last: UInt8?
             do {
                 for try await typed in DescriptorInput.standard {
-                    let (pass, detach) = isTerminal ? keys.take(typed) : (typed, false)
+                    let (pass, detach) = isRaw ? keys.take(typed) : (typed, false)
                     if !pass.isEmpty { try await session.write(pass) }
                     if detach { return session.detach() }
+                    last = pass.last ?? last
                 }
-                try await endInput()
+                try await endInput(after: last)
             } catch {
                 // The process is gone, or the gateway: the output's reader says so.
             }
         }
     }
 
-    /// A terminal has no end of its own: there ^D is typed.
-    private func endInput() async throws {
-        do {
-            try await session.closeStdin()
-        } catch  where error.reason == .failedPrecondition {
-            try await session.write([0x04])
-        }
+    /// A terminal has no end of its own: there ^D is typed. Within a line the first hands over
+    /// what stands there; only one at a line's beginning is the end.
+    private func endInput(after last: UInt8?) async throws {
+        guard isTerminal else { return try await session.closeStdin() }
+        let isWithinLine = last.map { $0 != 0x0A && $0 != 0x0D } ?? false
+        try await session.write(isWithinLine ? [0x04, 0x04] : [0x04])
     }
 }

@@ -29,7 +29,7 @@ struct Wait: AsyncParsableCommand {
                 try await process.wait(
                     timeout: timeout?.duration, maxOutputBytes: gateway.json ? nil : 1)
             }
-            if gateway.json { await Output.line(JSON(result).indented) }
+            if gateway.json { try await Output.line(JSON(result).indented) }
             return try Outcome.exitCode(result.process)
         }
         throw code

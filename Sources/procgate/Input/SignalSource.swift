@@ -7,8 +7,11 @@ import Glibc
 nonisolated(unsafe) private var signalPipe: Int32 = -1
 
 enum SignalSource {
-    /// From now on these signals do nothing but come out of the sequence. Called once.
-    static func take(_ numbers: [Int32]) throws(Failure) -> AsyncStream<Int32> {
+    /// From now on these signals do nothing but come out of the sequence; those that whoever
+    /// started this program had it ignore (`nohup`) stay ignored, unless `evenIgnored`. Called once.
+    static func take(
+        _ numbers: [Int32], evenIgnored: Bool = false
+    ) throws(Failure) -> AsyncStream<Int32> {
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else {
             throw Failure("no pipe: \(String(cString: strerror(errno)))")
@@ -19,7 +22,7 @@ enum SignalSource {
         // More than a hand can send before they are taken; what exceeds it is a repeat.
         let (stream, continuation) = AsyncStream.makeStream(
             of: Int32.self, bufferingPolicy: .bufferingOldest(64))
-        for number in numbers {
+        for number in numbers where evenIgnored || !isIgnored(number) {
             var action = sigaction()
             action.__sigaction_handler.sa_handler = { number in
                 let code = errno
@@ -44,6 +47,13 @@ enum SignalSource {
             continuation.finish()
         }
         return stream
+    }
+
+    /// The handler as an address: `SIG_IGN` is the number 1, and functions cannot be compared.
+    private static func isIgnored(_ number: Int32) -> Bool {
+        var action = sigaction()
+        guard sigaction(number, nil, &action) == 0 else { return false }
+        return unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == 1
     }
 
     /// `SIGPIPE` would end the program without a word: a failed write is noticed instead.

@@ -24,8 +24,14 @@ struct DescriptorInput: AsyncSequence, Sendable {
                     buffer, filled in
                     repeat {
                         count = read(descriptor, buffer.baseAddress, buffer.count)
-                    } while count < 0 && errno == EINTR
-                    code = errno
+                        code = errno
+                        if count < 0 && code == EAGAIN {
+                            // Somebody who shares the descriptor made it non-blocking.
+                            var waiting = pollfd(
+                                fd: descriptor, events: Int16(POLLIN), revents: 0)
+                            poll(&waiting, 1, -1)
+                        }
+                    } while count < 0 && (code == EINTR || code == EAGAIN)
                     filled = Swift.max(0, count)
                 }
                 guard count >= 0 else {

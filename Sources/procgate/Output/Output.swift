@@ -1,5 +1,6 @@
-// Standard output and standard error. A reader that is gone ends the program quietly.
+// Standard output and standard error. A reader that is gone ends the command quietly.
 
+import ArgumentParser
 import Glibc
 
 enum Output {
@@ -7,19 +8,20 @@ enum Output {
     static let brokenPipeStatus: Int32 = 141
 
     /// Returns once everything is written; waits where the reader is slow.
-    static func write(_ bytes: [UInt8], to descriptor: Int32 = STDOUT_FILENO) async {
+    /// - Throws: `ExitCode` where nobody reads any more, else `Failure`: what was under way can
+    ///   be ended before the program is.
+    static func write(_ bytes: [UInt8], to descriptor: Int32 = STDOUT_FILENO) async throws {
         guard !bytes.isEmpty else { return }
         let code = await Blocking.run { writeAll(bytes, to: descriptor) }
-        if code == 0 { return }
-        Terminal.restore()
-        if code != EPIPE {
-            standardError("procgate: cannot write: \(String(cString: strerror(code)))")
+        switch code {
+        case 0: return
+        case EPIPE: throw ExitCode(brokenPipeStatus)
+        default: throw Failure("cannot write: \(String(cString: strerror(code)))")
         }
-        exit(code == EPIPE ? brokenPipeStatus : ExitStatus.failure.rawValue)
     }
 
-    static func line(_ text: String) async {
-        await write(Array((text + "\n").utf8))
+    static func line(_ text: String) async throws {
+        try await write(Array((text + "\n").utf8))
     }
 
     /// The error's number, or 0.

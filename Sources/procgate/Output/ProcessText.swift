@@ -62,20 +62,18 @@ enum ProcessText {
     }
 
     static func page(_ process: ProcessSummary, style: Style) -> [String] {
+        let labels = process.labels.sorted { $0.key < $1.key }
+            .map { "\($0.key)=\($0.value)" }.joined(separator: " ")
         var facts: [(String, String?)] = [
             ("id", process.id),
             ("status", style.status(process.status, process.status.rawValue)),
             ("command", printable(commandLine(process))),
-            ("directory", process.cwd),
-            ("user", process.runAs),
-            (
-                "labels",
-                process.labels.sorted { $0.key < $1.key }
-                    .map { "\($0.key)=\($0.value)" }.joined(separator: " ")
-            ),
+            ("directory", printable(process.cwd)),
+            ("user", printable(process.runAs)),
+            ("labels", printable(labels)),
             ("pid", process.pid.map(String.init)),
             ("result", outcome(process)),
-            ("error", process.error),
+            ("error", process.error.map(printable)),
             ("reason", process.terminationReason?.rawValue),
             ("created", timestamp(process.createdAt)),
             ("started", process.startedAt.map(timestamp)),
@@ -97,7 +95,7 @@ enum ProcessText {
                     ? nil : "chunks \(process.firstRetainedSeq) to \(process.lastSeq)"
             ),
             ("descendants", process.descendantsAlive ? "alive when the command ended" : nil),
-            ("owner", process.owner),
+            ("owner", printable(process.owner)),
         ]
         return lines(facts)
     }

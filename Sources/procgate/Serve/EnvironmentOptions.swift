@@ -8,7 +8,7 @@ enum EnvironmentOptions {
         case value
         /// Several values, separated by commas.
         case list
-        /// Set by `1`, `true` or `yes`.
+        /// Set by `1`, `true`, `yes` or `on`; not by `0`, `false`, `no`, `off` or nothing.
         case flag
     }
 
@@ -29,10 +29,13 @@ enum EnvironmentOptions {
     ]
 
     /// `arguments` of the whole program, with those options of `serve` and `supervise`
-    /// added that only the environment gives.
+    /// added that only the environment gives. Where only help is asked for, it gives none.
+    /// - Throws: For a flag that is neither set nor not.
     static func added(
         to arguments: [String], from variable: (String) -> String? = environmentVariable
-    ) -> [String] {
+    ) throws(Failure) -> [String] {
+        let isAsking = arguments.contains { ["--help", "-h", "-help", "--version"].contains($0) }
+        guard !isAsking else { return arguments }
         let options: [(String, Form)]
         switch arguments.first {
         case "serve": options = ofProcesses + ofGateway
@@ -49,8 +52,8 @@ enum EnvironmentOptions {
             switch form {
             case .value: arguments += ["--\(name)", value]
             case .list:
-                arguments += value.split(separator: ",").flatMap { ["--\(name)", String($0)] }
-            case .flag: if isSet(value) { arguments.append("--\(name)") }
+                arguments += values(value).flatMap { ["--\(name)", $0] }
+            case .flag: if try isSet(key, value) { arguments.append("--\(name)") }
             }
         }
         return arguments
@@ -60,8 +63,22 @@ enum EnvironmentOptions {
         arguments.contains { $0 == "--\(name)" || $0.hasPrefix("--\(name)=") }
     }
 
-    private static func isSet(_ value: String) -> Bool {
-        ["1", "true", "yes"].contains(value.lowercased())
+    private static func values(_ list: String) -> [String] {
+        list.split(separator: ",").compactMap { part in
+            let isSpace = { (character: Character) in character.isWhitespace }
+            let rest = part.drop(while: isSpace)
+            let end = rest.lastIndex { !isSpace($0) }
+            return end.map { String(rest[...$0]) }
+        }
+    }
+
+    private static func isSet(_ key: String, _ value: String) throws(Failure) -> Bool {
+        switch value.lowercased() {
+        case "1", "true", "yes", "on": return true
+        case "0", "false", "no", "off", "": return false
+        default:
+            throw Failure("\(key) is 1 or 0, not \(value)", status: .usage)
+        }
     }
 }
 

@@ -9,13 +9,15 @@ struct ListenArgument: ExpressibleByArgument, Equatable {
 
     init?(argument: String) {
         if argument.hasPrefix("unix:") {
-            let path = absolute(String(argument.dropFirst("unix:".count)))
-            guard path.utf8.count > 1, path.utf8.count <= 107 else { return nil }
+            let given = argument.dropFirst("unix:".count)
+            let path = absolute(String(given))
+            guard !given.isEmpty, path.utf8.count > 1, path.utf8.count <= 107 else { return nil }
             address = .unix(path: path)
             return
         }
         guard let colon = argument.lastIndex(of: ":"),
-            let port = UInt16(argument[argument.index(after: colon)...])
+            let number = scaledNumber(argument[argument.index(after: colon)...], by: 1),
+            let port = UInt16(exactly: number)
         else { return nil }
         var host = argument[..<colon]
         if host.hasPrefix("["), host.hasSuffix("]") {

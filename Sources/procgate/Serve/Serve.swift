@@ -101,7 +101,8 @@ struct Serve: AsyncParsableCommand {
     func run() async throws {
         signal(SIGPIPE, SIG_IGN)
         HeapPolicy.apply()
-        let signals = try SignalSource.take([SIGTERM, SIGINT, SIGHUP])
+        let signals = try SignalSource.take(
+            [SIGTERM, SIGINT, SIGHUP], evenIgnored: true)
         let logger = LineLog.logger("procgate", level: logLevel.level, format: logFormat)
         let configuration = try gatewayConfiguration()
         let gateway: Gateway

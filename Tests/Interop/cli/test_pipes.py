@@ -54,6 +54,40 @@ def test_a_reader_that_goes_ends_the_command_without_a_word(served):
     eventually(lambda: get(served.stub, process.id).ended_at, 20)
 
 
+def test_a_command_that_nobody_reads_is_killed_at_once(served):
+    done = subprocess.run(
+        ["bash", "-c", f"{BINARY} exec --label cli=closed -- 'echo a; sleep 1000' >&-"],
+        env=os.environ | served.client, stdin=subprocess.DEVNULL, capture_output=True, timeout=20,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert len(done.stderr.decode().strip().splitlines()) == 1
+    (process,) = listing(served.stub, labels={"cli": "closed"}).processes
+    eventually(lambda: get(served.stub, process.id).ended_at, 3)
+
+
+def test_the_end_of_the_input_ends_a_terminals_too(served):
+    for words, typed, code in (
+        (("cat",), b"hello\n", 0),
+        (("cat",), b"no newline", 0),
+        (("cat",), b"", 0),
+        (("sh",), b"echo a\nexit 3\n", 3),
+    ):
+        done = procgate("exec", "-it", "--", *words, input=typed, environment=served.client)
+        assert done.returncode == code, (words, typed, done.stderr)
+        assert typed.strip().split(b"\n")[0] in done.stdout
+
+
+def test_an_ignored_signal_stays_ignored(served):
+    script = f"trap '' HUP; exec {BINARY} exec -- 'echo up; sleep 1; exit 4'"
+    with subprocess.Popen(
+        ["bash", "-c", script], env=os.environ | served.client,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    ) as client:  # fmt: skip
+        assert client.stdout.readline() == b"up\n"
+        client.send_signal(signal.SIGHUP)
+        assert client.wait(10) == 4
+
+
 def test_a_slow_reader_holds_the_command_back(served):
     with popen(
         served, "exec", "--label", "cli=slow", "--", "yes",

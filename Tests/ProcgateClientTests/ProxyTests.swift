@@ -1,0 +1,67 @@
+// Connections that are cut at any byte, and such that fall silent.
+
+import Foundation
+import ProcgateClient
+import Testing
+
+@Suite("Bad connections", .serialized, .timeLimit(.minutes(3)))
+struct ProxyTests {
+    private func withProxy(
+        _ fault: FaultyProxy.Fault, after bytes: ClosedRange<Int>,
+        _ body: (TestGateway, FaultyProxy, Sandbox) async throws -> Void
+    ) async throws {
+        try await withGateway { gateway, _ in
+            let port = try #require(Int(gateway.address.split(separator: ":")[2]))
+            let proxy = try await FaultyProxy(to: port, fault: fault, after: bytes)
+            let sandbox = try await Sandbox.connect(proxy.address, token: gateway.token)
+            try await body(gateway, proxy, sandbox)
+            await sandbox.close()
+            try await proxy.stop()
+        }
+    }
+
+    @Test("Connections cut at random bytes repeat nothing and lose nothing")
+    func cuts() async throws {
+        try await withProxy(.cut, after: 1000...150_000) { gateway, proxy, sandbox in
+            let file = gateway.directory.appending(path: "ran")
+            let numbered = (1...10_000).map { "\($0)\n" }.joined()
+            let input = (1...3000).map { "line \($0)\n" }.joined()
+            try await withThrowingTaskGroup { group in
+                for number in 0..<20 {
+                    group.addTask {
+                        let result = try await sandbox.exec(
+                            "echo exec \(number) >> \(file.path()); seq 1 10000")
+                        #expect(result.stdout == numbered)
+                    }
+                    group.addTask {
+                        let process = try await sandbox.processes.start(
+                            "echo start \(number) >> \(file.path()); cat")
+                        try await process.writeStdin(input, eof: true)
+                        var text = ""
+                        for try await event in process.stream() {
+                            if case .stdout(let chunk) = event { text += chunk.text }
+                        }
+                        #expect(text == input)
+                        #expect(try await process.wait().stdout == input)
+                    }
+                }
+                try await group.waitForAll()
+            }
+            #expect(proxy.faultCount > 5)
+            let ran = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+            let expected = (0..<20).flatMap { ["exec \($0)", "start \($0)"] }
+            #expect(ran.map(String.init).sorted() == expected.sorted())
+        }
+    }
+
+    @Test("A connection that falls silent is found by its keep-alive")
+    func silence() async throws {
+        // A chunk is at most 256 KiB, and one connection passes a whole one.
+        try await withProxy(.silence, after: 300_000...500_000) { _, proxy, sandbox in
+            let numbered = (1...100_000).map { "\($0)\n" }.joined()
+            let result = try await sandbox.exec("seq 1 100000")
+            #expect(result.stdout == numbered)
+            #expect(proxy.faultCount > 0)
+        }
+    }
+}
