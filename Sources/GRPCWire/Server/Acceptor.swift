@@ -36,6 +36,12 @@ struct Acceptor: Sendable {
                     minimum: Self.smallestRead, initial: Self.firstRead, maximum: Self.largestRead)
             )
             .childChannelOption(.allowRemoteHalfClosure, value: true)
+            .serverChannelInitializer { channel in
+                // Without a free descriptor it waits a second, rather than to spin.
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(AcceptBackoffHandler())
+                }
+            }
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try accept(channel, tls) }
             }
@@ -44,10 +50,21 @@ struct Acceptor: Sendable {
             return try await bootstrap.childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
                 .bind(host: host, port: port).get()
         case .unix(let path):
+            try await refuseTaken(path)
             return try await bootstrap.bind(
                 unixDomainSocketPath: path, cleanupExistingSocketFile: true
             ).get()
         }
+    }
+
+    /// A socket that somebody answers at is not taken from them.
+    private func refuseTaken(_ path: String) async throws {
+        let probe = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+        guard
+            let channel = try? await probe.connect(unixDomainSocketPath: path).get()
+        else { return }
+        try? await channel.close()
+        throw IOError(errnoCode: EADDRINUSE, reason: "bind")
     }
 
     /// Thrown to have the channel closed by its bootstrap.

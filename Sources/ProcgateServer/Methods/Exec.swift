@@ -45,6 +45,5 @@ extension Worker {
         defer { forget(source) }
         try await call.stream(source)
         if let failure = source.failure { throw failure }
-        if reader.log.stage == .ended { remember(reader.log.process) }
     }
 }

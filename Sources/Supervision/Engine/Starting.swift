@@ -128,6 +128,7 @@ extension Supervisor {
         let tree = forest.plant()
         process.tree = tree
         process.launchedAt = .now()
+        _ = timers.add(.launch(process.serial), at: now + Self.launchTime)
         applyLimits(process, tree, &plan)
         do {
             if let (columns, rows) = plan.terminal {

@@ -38,6 +38,8 @@ enum TimerTarget {
     /// A tree without events is looked at again.
     case sweep(UInt64)
     case pace(UInt64, OutputStreamKind)
+    /// A launch takes too long.
+    case launch(UInt64)
     /// Ended processes, free segments.
     case housekeeping
 }
@@ -101,6 +103,8 @@ public final class Supervisor {
 
     /// The free segments that keep their pages: 16 MiB.
     private static let pooledSegments = 64
+    /// A command is executed within a millisecond; a file system that is slow may take longer.
+    static let launchTime: Duration = .seconds(5)
     /// 4 TiB; the address space has 128.
     private static let largestOutputMemory = 1 << 42
 
@@ -266,6 +270,10 @@ public final class Supervisor {
                 pipe.state == .paced
             else { return }
             enqueue(process, pipe)
+        case .launch(let serial):
+            guard processes[serial]?.phase == .launching else { return }
+            launcher.killLate(serial)
+            _ = timers.add(.launch(serial), at: now + Self.launchTime)
         case .housekeeping:
             housekeepingTimer = nil
             keepHouse()

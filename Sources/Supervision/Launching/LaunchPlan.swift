@@ -49,8 +49,10 @@ struct LaunchPlanner {
             environment: environment.map { "\($0.key)=\($0.value)" }.sorted(),
             directory: directory, fallbackDirectory: fallback,
             changesUser: user.uid != geteuid())
-        plan.paths = Self.candidates(for: arguments[0], path: environment["PATH"])
         plan.terminal = try terminal(of: spec)
+        try checkSize(plan)
+        plan.paths = Self.candidates(for: arguments[0], path: environment["PATH"])
+        // So many paths, each as long as the command, are another size than their sum.
         try checkSize(plan)
         return plan
     }
@@ -192,7 +194,8 @@ struct LaunchPlanner {
     private static let standardPath = "/bin:/usr/bin"
 
     private static func candidates(for command: String, path: String?) -> [String] {
-        if command.utf8.contains(0x2F) { return [command] }
+        // No file has a name that long: the kernel says so of the first one.
+        if command.utf8.contains(0x2F) || command.utf8.count > Int(NAME_MAX) { return [command] }
         return (path ?? standardPath).split(separator: ":", omittingEmptySubsequences: false)
             .map { $0.isEmpty ? command : "\($0)/\(command)" }
     }

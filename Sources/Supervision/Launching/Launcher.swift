@@ -96,10 +96,20 @@ final class Launcher {
         slots.keys.contains { LaunchSlot.results(at: base(of: $0)).pointee.pid == pid }
     }
 
+    /// Kills a child that has not come to execute its command, and so holds up all others: it
+    /// may have been stopped by its own user, or wait for a file system that does not answer.
+    func killLate(_ ticket: UInt64) {
+        for (number, slot) in slots where slot.ticket == ticket {
+            let pid = LaunchSlot.results(at: base(of: number)).pointee.pid
+            if pid > 0 { kill(pid, SIGKILL) }
+        }
+    }
+
     /// Forks again after the launcher went. Returns the tickets of what was under way:
     /// their children are killed.
     func restart() throws(SystemError) -> [UInt64] {
-        close(state.socket)
+        if state.socket >= 0 { close(state.socket) }
+        state.socket = -1
         let lost = slots.map { (number: $0.key, ticket: $0.value.ticket) }
         for (number, _) in lost {
             let pid = LaunchSlot.results(at: base(of: number)).pointee.pid
@@ -113,7 +123,16 @@ final class Launcher {
 
     private static func result(_ launch: clinux_launch, pidfd: Int32) -> LaunchResult {
         let step = clinux_launch_step(UInt32(launch.step))
-        guard pidfd >= 0 else { return .failed(step: step, code: launch.error) }
+        guard pidfd >= 0 else {
+            guard step == CLINUX_STEP_NONE, launch.pid > 0 else {
+                return .failed(step: step, code: launch.error)
+            }
+            // It runs, and there was no descriptor left to take its pidfd in: without one it
+            // cannot be supervised. It is this process's child, so the pid is still its own.
+            kill(launch.pid, SIGKILL)
+            while waitpid(launch.pid, nil, 0) < 0, errno == EINTR {}
+            return .failed(step: CLINUX_STEP_CLONE, code: EMFILE)
+        }
         let descriptor = FileDescriptor(owning: pidfd)
         guard step == CLINUX_STEP_NONE else {
             // It is exiting; nobody else may reap it.

@@ -42,6 +42,7 @@ final class LinkServer {
     private let configuration: SupervisorConfiguration
     private let listener: LinuxIO.FileDescriptor
     private let scratch: UnsafeMutableRawBufferPointer
+    private var spare = LinkServer.openSpare()
     private var links: [UInt64: LinkConnection] = [:]
     var linkCount: Int { links.count }
     private var nextNumber: UInt64 = 1
@@ -60,6 +61,7 @@ final class LinkServer {
 
     deinit {
         scratch.deallocate()
+        if spare >= 0 { close(spare) }
     }
 
     /// Returns after a shutdown.
@@ -85,7 +87,10 @@ final class LinkServer {
     private func accept() {
         while true {
             let raw = clinux_accept(listener.raw)
-            if raw < 0 { return }
+            if raw < 0 {
+                if errno == EMFILE || errno == ENFILE { refuseOne() }
+                return
+            }
             let descriptor = LinuxIO.FileDescriptor(owning: raw)
             var uid = uid_t.max
             guard clinux_peer_uid(raw, &uid) == 0, uid == geteuid() || uid == 0,
@@ -97,6 +102,18 @@ final class LinkServer {
             nextNumber += 1
         }
     }
+
+    /// Without a free descriptor whoever waits would keep the listener readable, and the loop
+    /// spinning: the spare one is given up for as long as it takes to turn them away.
+    private func refuseOne() {
+        guard spare >= 0 else { return }
+        close(spare)
+        let raw = clinux_accept(listener.raw)
+        if raw >= 0 { close(raw) }
+        spare = Self.openSpare()
+    }
+
+    private static func openSpare() -> Int32 { open("/dev/null", O_RDONLY | O_CLOEXEC) }
 
     private func serve(_ link: LinkConnection, _ readiness: Readiness) {
         if readiness.contains(.output) { unflushed.insert(link.number) }

@@ -112,6 +112,8 @@ struct Serve: AsyncParsableCommand {
             let addresses = configuration.listen.map(\.description).joined(separator: ", ")
             throw Failure(Self.explanation(of: error, listeningOn: addresses))
         }
+        // The supervisor, started before, gives its processes the limit that was there.
+        DescriptorLimit.raise()
         for address in gateway.addresses { standardOutput("listening on \(address)") }
         if let address = gateway.metricsAddress { standardOutput("metrics on \(address)") }
         if printExamples, let address = gateway.addresses.first {
