@@ -92,7 +92,10 @@ extension Worker {
             }
             do throws(GRPCStatus) {
                 try await take(request, for: processID, by: &writer)
-            } catch  where error.isAboutAnEndedProcess || request.meetsNoReader(error) {
+            } catch
+                where error.isAboutAnEndedProcess
+                || (!hasEnded && request.meetsNoReader(error))
+            {
                 continue
             }
         }
