@@ -93,6 +93,7 @@ public final class Gateway: Sendable {
         } catch {
             // A supervisor that was started for nothing goes, one that was there stays.
             if workers.launchedSupervisor {
+                for worker in workers.all { await worker.expectEnd() }
                 try? await workers.all.first?.shutDownSupervisor(graceful: false)
             }
             for worker in workers.all { await worker.close() }
