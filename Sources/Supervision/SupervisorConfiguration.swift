@@ -37,7 +37,7 @@ public struct SupervisorConfiguration: Sendable {
     /// What is kept at least of a process whose caller may come back and go on after the
     /// last chunk that it saw: what a gateway had handed to its socket may have been on its
     /// way in both kernels (10 MiB by Linux's defaults) and in the caller.
-    static let resumableBytes = 16 << 20
+    static let resumableBytes = 32 << 20
     /// What two pipes of the largest size hold.
     static let mostPipedBytes = 2 << 20
 }
