@@ -128,7 +128,7 @@ extension Supervisor {
         let tree = forest.plant()
         process.tree = tree
         process.launchedAt = .now()
-        _ = timers.add(.launch(process.serial), at: now + Self.launchTime)
+        setTimer(process, \.launch, .launch(process.serial), at: now + Self.launchTime)
         applyLimits(process, tree, &plan)
         do {
             if let (columns, rows) = plan.terminal {
@@ -262,6 +262,7 @@ extension Supervisor {
 
     private func launched(_ serial: UInt64, _ result: consuming LaunchResult) {
         guard let process = processes[serial] else { return }
+        cancelTimer(process, \.launch)
         switch consume result {
         case .failed(let step, let code):
             if step == CLINUX_STEP_CLONE, forest.abandonCgroups(after: code) {

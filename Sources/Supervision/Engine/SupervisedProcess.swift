@@ -171,6 +171,7 @@ final class SupervisedProcess {
 struct ProcessTimers {
     var timeout: TimerID?
     var queue: TimerID?
+    var launch: TimerID?
     var kill: TimerID?
     var drain: TimerID?
     var resume: TimerID?

@@ -271,9 +271,10 @@ public final class Supervisor {
             else { return }
             enqueue(process, pipe)
         case .launch(let serial):
-            guard processes[serial]?.phase == .launching else { return }
+            guard let process = processes[serial], process.phase == .launching else { return }
+            process.timers.launch = nil
             launcher.killLate(serial)
-            _ = timers.add(.launch(serial), at: now + Self.launchTime)
+            setTimer(process, \.launch, .launch(serial), at: now + Self.launchTime)
         case .housekeeping:
             housekeepingTimer = nil
             keepHouse()
@@ -299,7 +300,9 @@ public final class Supervisor {
     /// All but the one that outlasts the end, of a caller that may come back.
     func cancelTimers(of process: SupervisedProcess) {
         let set = process.timers
-        for case let id? in [set.timeout, set.queue, set.kill, set.drain, set.sweep] {
+        for case let id? in [
+            set.timeout, set.queue, set.launch, set.kill, set.drain, set.sweep,
+        ] {
             timers.cancel(id)
         }
         process.timers = ProcessTimers(resume: set.resume)
