@@ -21,4 +21,12 @@ public protocol BodySource: AnyObject {
     func available(limit: Int) -> BodyAvailability
     /// Copies exactly the bytes just announced. Called right after `available`.
     func copy(into destination: UnsafeMutableRawBufferPointer)
+    /// The bytes just announced where they lie, to be sent from there instead of being copied:
+    /// called in place of `copy`, and as final. They stay as they are until the call that wrote
+    /// the session's output has returned. Nil: they must be copied.
+    func lend(_ count: Int) -> UnsafeRawBufferPointer?
+}
+
+extension BodySource {
+    public func lend(_ count: Int) -> UnsafeRawBufferPointer? { nil }
 }

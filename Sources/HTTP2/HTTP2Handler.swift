@@ -28,6 +28,7 @@ public protocol HTTP2ConnectionDelegate: AnyObject {
 /// The output buffer of one event loop, shared by its connections: mostly it is written at once.
 public final class OutputBuffer {
     var bytes = ByteBuffer()
+    var lent: [LentBytes] = []
 
     public init() {}
 }
@@ -51,6 +52,9 @@ public final class HTTP2Handler: ChannelInboundHandler {
 
     private let delegate: any HTTP2ConnectionDelegate
     private let outputBuffer: OutputBuffer
+    private let writesDirectly: Bool
+    /// The socket that is written to without the channel; nil where something lies in between.
+    private var socket: DirectSocket?
     @exclusivity(unchecked) private var context: ChannelHandlerContext?
     @exclusivity(unchecked) private var isReading = false
     @exclusivity(unchecked) private var isFlushing = false
@@ -61,14 +65,17 @@ public final class HTTP2Handler: ChannelInboundHandler {
     private var failure: (any Error)?
     private var flushTask: () -> Void = {}
 
+    /// - Parameter writesDirectly: nothing between this handler and the socket changes what is
+    ///   written (no TLS): where the channel has one, it is written to at once.
     public init(
         role: HTTP2Session.Role, configuration: HTTP2Configuration, output: OutputBuffer,
-        delegate: any HTTP2ConnectionDelegate
+        writesDirectly: Bool = false, delegate: any HTTP2ConnectionDelegate
     ) {
         session = HTTP2Session(
             role: role, configuration: configuration, now: NIODeadline.now().uptimeNanoseconds)
         self.delegate = delegate
         outputBuffer = output
+        self.writesDirectly = writesDirectly
     }
 
     public var channel: (any Channel)? { context?.channel }
@@ -87,6 +94,7 @@ public final class HTTP2Handler: ChannelInboundHandler {
     private func start() {
         guard !isStarted else { return }
         isStarted = true
+        if writesDirectly, let context { socket = DirectSocket(of: context) }
         // Both hold the handler until the connection is lost: a weak reference would make each
         // of its retains slow.
         flushTask = { self.flush() }
@@ -151,6 +159,7 @@ public final class HTTP2Handler: ChannelInboundHandler {
     private func connectionLost() {
         guard self.context != nil else { return }
         isClosing = true
+        socket = nil
         session.close()
         flushTask = {}
         dispatch(ByteBuffer())
@@ -214,18 +223,25 @@ public final class HTTP2Handler: ChannelInboundHandler {
             written += 1
             var piece = takeOutput(limit)
             var more = false
+            let count: Int
             do throws(HTTP2Error) {
-                more = try session.write(into: &piece, limit: limit)
+                if let socket, socket.isReady(context) {
+                    more = try session.write(
+                        into: &piece, lending: &outputBuffer.lent, limit: limit)
+                    count = socket.write(piece, outputBuffer.lent, context)
+                    outputBuffer.lent.removeAll(keepingCapacity: true)
+                } else {
+                    more = try session.write(into: &piece, limit: limit)
+                    count = piece.readableBytes
+                    if count > 0 { write(piece, to: context) }
+                }
             } catch {
+                outputBuffer.lent.removeAll(keepingCapacity: true)
                 failure = failure ?? error
                 context.close(promise: nil)
                 return
             }
-            let count = piece.readableBytes
             bytesSent += UInt64(count)
-            if count > 0 {
-                context.writeAndFlush(wrapOutboundOut(piece), promise: nil)
-            }
             outputBuffer.bytes = piece
             if session.hasEvents { dispatch(ByteBuffer()) }
             if !more && count == 0 { break }
@@ -233,6 +249,14 @@ public final class HTTP2Handler: ChannelInboundHandler {
         if session.isFinished { finish() }
         // Should the peer not read what is left to be said.
         if session.isTerminated { closeAfterLinger(context) }
+    }
+
+    private func write(_ piece: ByteBuffer, to context: ChannelHandlerContext) {
+        if let socket {
+            socket.write(byChannel: piece, context)
+        } else {
+            context.writeAndFlush(wrapOutboundOut(piece), promise: nil)
+        }
     }
 
     /// The loop's buffer where nobody else holds its storage, else a new one.

@@ -33,6 +33,14 @@ public enum HTTP2Event {
     case flood(HTTP2Flood)
 }
 
+/// A part of what is to be sent that was left where it lies.
+public struct LentBytes {
+    /// How many of the output buffer's readable bytes go before it.
+    public let position: Int
+    /// Valid until the stream's source, or the session, is used again.
+    public let bytes: UnsafeRawBufferPointer
+}
+
 /// One end of an HTTP/2 connection. Confined to one thread at a time.
 ///
 /// Its fields, and those of its streams, are touched dozens of times for each call and by one
@@ -58,6 +66,9 @@ public final class HTTP2Session {
     @exclusivity(unchecked) var output = ByteBuffer()
     @exclusivity(unchecked) var outputLimit = 0
     @exclusivity(unchecked) var isPaused = false
+    @exclusivity(unchecked) private var lends = false
+    @exclusivity(unchecked) private var lent: [LentBytes] = []
+    @exclusivity(unchecked) private var lentBytes = 0
     @exclusivity(unchecked) var violation: HTTP2ErrorCode?
     var highestPeerID: Int32 = 0
     var skippedIDs: [ClosedRange<Int32>] = []
@@ -86,6 +97,10 @@ public final class HTTP2Session {
     }
 
     // MARK: Bytes
+
+    private static let leastLentBytes = 4096
+    /// Of one write: each is two vectors of one system call, which takes 1024.
+    private static let mostLent = 256
 
     /// Takes bytes from the peer; what they mean is in ``takeEvents()`` afterwards.
     /// On a failure a GOAWAY is queued; write what is there and close.
@@ -127,11 +142,44 @@ public final class HTTP2Session {
     /// Appends to `buffer` what is to be sent, until it holds `limit` bytes or slightly more.
     /// True: there is more.
     public func write(into buffer: inout ByteBuffer, limit: Int) throws(HTTP2Error) -> Bool {
+        try produce(into: &buffer, limit: limit)
+    }
+
+    /// The same, with bodies that their sources lend left where they lie: see ``LentBytes``.
+    public func write(
+        into buffer: inout ByteBuffer, lending lent: inout [LentBytes], limit: Int
+    ) throws(HTTP2Error) -> Bool {
+        lends = true
+        swap(&self.lent, &lent)
+        defer {
+            swap(&self.lent, &lent)
+            lentBytes = 0
+            lends = false
+        }
+        return try produce(into: &buffer, limit: limit)
+    }
+
+    /// What `write` has produced so far.
+    var outputBytes: Int { output.readableBytes + lentBytes }
+
+    /// Whether a frame's body of that many bytes may be lent: a small one is as well copied.
+    func canLend(_ count: Int) -> Bool {
+        lends && count >= Self.leastLentBytes && lent.count < Self.mostLent
+    }
+
+    func lend(_ bytes: UnsafeRawBufferPointer) {
+        lent.append(LentBytes(position: output.readableBytes, bytes: bytes))
+        lentBytes += bytes.count
+    }
+
+    private func produce(
+        into buffer: inout ByteBuffer, limit: Int
+    ) throws(HTTP2Error) -> Bool {
         guard let raw else { return false }
         outputLimit = limit
         swap(&output, &buffer)
         defer { swap(&output, &buffer) }
-        while output.readableBytes < limit {
+        while outputBytes < limit {
             var pointer: UnsafePointer<UInt8>?
             let count = nghttp2_session_mem_send(raw, &pointer)
             if count < 0 { throw .codec(Int32(count)) }

@@ -38,6 +38,9 @@ public final class HTTP2Stream {
     @exclusivity(unchecked) var isDeferred = false
     @exclusivity(unchecked) var hasStarted = false
     @exclusivity(unchecked) var endTrailers: HeaderList?
+    /// Asked when the attached source is at its end: with trailers, they end the stream right
+    /// there, in the same piece of output.
+    @exclusivity(unchecked) var trailersAtBodyEnd: (() -> HeaderList?)?
 
     init(id: Int32, session: HTTP2Session) {
         self.id = id
@@ -89,15 +92,20 @@ public final class HTTP2Stream {
     }
 
     /// Lets the body go on from `source`, once the queue is empty. An event tells its end.
-    public func attach(_ source: any BodySource) {
+    /// - Parameter trailersAtEnd: asked at the source's end; what it returns ends the stream.
+    public func attach(
+        _ source: any BodySource, trailersAtEnd: (() -> HeaderList?)? = nil
+    ) {
         guard let session, !isEnded else { return }
         self.source = source
+        trailersAtBodyEnd = trailersAtEnd
         session.wake(self)
     }
 
     /// Drops what was attached; what it announced but was not asked to copy is lost.
     public func detachSource() {
         source = nil
+        trailersAtBodyEnd = nil
     }
 
     /// Ends the body: after what is queued come the trailers, or END_STREAM where there are none.
@@ -145,9 +153,23 @@ public final class HTTP2Stream {
             case .end, .lastBytes:
                 self.source = nil
                 session?.append(.bodySent(self))
+                if let trailers = trailersAtBodyEnd?() {
+                    isEnded = true
+                    endTrailers = trailers
+                }
+                trailersAtBodyEnd = nil
             }
         }
         return isEnded ? .end : .later
+    }
+
+    /// What `nextBody` announced, where the source lends it; else it is to be copied.
+    func lendBody(_ count: Int) -> UnsafeRawBufferPointer? {
+        guard sourceAnnounced, !sourceIsLast, let lent = source?.lend(count) else { return nil }
+        precondition(lent.count == count, "a body source lends other than it announced")
+        sourceAnnounced = false
+        sentBytes += count
+        return lent
     }
 
     /// Copies what `nextBody` announced.

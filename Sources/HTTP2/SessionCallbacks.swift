@@ -307,7 +307,7 @@ private let streamClosedThunk: nghttp2_on_stream_close_callback = { codec, id, c
 private let readLengthThunk: nghttp2_data_source_read_length_callback = {
     _, _, _, connectionWindow, streamWindow, maxFrame, user in
     let session = session(user)
-    let room = max(session.outputLimit - session.output.readableBytes, 16 * 1024)
+    let room = max(session.outputLimit - session.outputBytes, 16 * 1024)
     let limit = min(
         Int(connectionWindow), Int(streamWindow), Int(maxFrame), room,
         session.configuration.maxSentDataBytes)
@@ -347,12 +347,17 @@ private let sendDataThunk: nghttp2_send_data_callback = {
     guard let own = source?.pointee.ptr, let frameHeader else { return 0 }
     let stream = Unmanaged<HTTP2Stream>.fromOpaque(own).takeUnretainedValue()
     let session = session(user)
-    session.output.writeWithUnsafeMutableBytes(minimumWritableBytes: 9 + count) { room in
-        room.baseAddress!.copyMemory(from: frameHeader, byteCount: 9)
-        stream.copyBody(into: UnsafeMutableRawBufferPointer(rebasing: room[9..<(9 + count)]))
-        return 9 + count
+    if session.canLend(count), let lent = stream.lendBody(count) {
+        session.output.writeBytes(UnsafeRawBufferPointer(start: frameHeader, count: 9))
+        session.lend(lent)
+    } else {
+        session.output.writeWithUnsafeMutableBytes(minimumWritableBytes: 9 + count) { room in
+            room.baseAddress!.copyMemory(from: frameHeader, byteCount: 9)
+            stream.copyBody(into: UnsafeMutableRawBufferPointer(rebasing: room[9..<(9 + count)]))
+            return 9 + count
+        }
     }
-    guard session.output.readableBytes >= session.outputLimit else { return 0 }
+    guard session.outputBytes >= session.outputLimit else { return 0 }
     session.isPaused = true
     return NGHTTP2_ERR_PAUSE.rawValue
 }

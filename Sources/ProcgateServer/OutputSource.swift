@@ -97,6 +97,15 @@ final class OutputSource: BodySource, KeptAlive {
         }
     }
 
+    func lend(_ count: Int) -> UnsafeRawBufferPointer? {
+        guard pull == .record else { return nil }
+        lastActivity = .now()
+        let bytes = UnsafeRawBufferPointer(rebasing: reader.bytes().prefix(count))
+        // What this tells the supervisor leaves the loop's turn after the bytes do.
+        reader.advance(count)
+        return bytes
+    }
+
     func sendKeepAlive() {
         guard isWaiting else { return }
         lastActivity = .now()

@@ -1,4 +1,4 @@
-// mallopt(3), which Glibc's Swift module hides.
+// What a process keeps in memory: mallopt(3), which Glibc's Swift module hides, and code.
 #pragma once
 
 #include <stddef.h>
@@ -6,3 +6,7 @@
 /// Buffers of up to `mapped` bytes come from the heap, of which up to `kept` free bytes
 /// stay.
 void clinux_keep_heap(size_t mapped, size_t kept);
+
+/// Unmaps the pages of code and constants that were used so far: those that are needed again
+/// come back from the page cache, one fault for sixteen of them.
+void clinux_let_go_of_code(void);

@@ -80,7 +80,7 @@ struct Acceptor: Sendable {
         channel.closeFuture.whenComplete { [population] _ in population.leave() }
         let peer = Self.identify(channel)
         guard let tls else {
-            try Self.speakHTTP2(channel, services, peer)
+            try Self.speakHTTP2(channel, services, peer, isCleartext: true)
             return
         }
         let pipeline = channel.pipeline.syncOperations
@@ -89,13 +89,14 @@ struct Acceptor: Sendable {
     }
 
     static func speakHTTP2(
-        _ channel: any Channel, _ services: LoopServices, _ peer: PeerIdentity
+        _ channel: any Channel, _ services: LoopServices, _ peer: PeerIdentity,
+        isCleartext: Bool = false
     ) throws {
         let connection = ServerConnection(services: services, peer: peer)
         try channel.pipeline.syncOperations.addHandler(
             HTTP2Handler(
                 role: .server, configuration: services.configuration.http2,
-                output: services.output, delegate: connection))
+                output: services.output, writesDirectly: isCleartext, delegate: connection))
     }
 
     private static func identify(_ channel: any Channel) -> PeerIdentity {

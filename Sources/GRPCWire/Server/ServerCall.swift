@@ -265,11 +265,21 @@ public final class ServerCall: @unchecked Sendable {
 
     /// Hands the answer's body to `source`: wire-ready messages, each with its prefix. Returns
     /// when it said `.end`; throws CANCELLED when the call is over before.
-    nonisolated(nonsending) public func stream(_ source: any BodySource) async throws(GRPCStatus) {
+    /// - Parameter endsCall: asked when `source` is at its end: whether the call is over with
+    ///   it, and has gone well. Its status then leaves together with the last message.
+    nonisolated(nonsending) public func stream(
+        _ source: any BodySource, endsCall: (() -> Bool)? = nil
+    ) async throws(GRPCStatus) {
         if let failure { throw failure }
         if !isHeadSent { sendInitialMetadata(Metadata()) }
         precondition(streamer == nil, "two sources for one call")
-        stream.attach(source)
+        stream.attach(
+            source,
+            trailersAtEnd: endsCall.map { endsCall in
+                { [trailers] in
+                    endsCall() ? StatusFields.trailers(.ok, metadata: trailers) : nil
+                }
+            })
         await withTaskCancellationHandler {
             await withUnsafeContinuation { streamer = $0 }
         } onCancel: {

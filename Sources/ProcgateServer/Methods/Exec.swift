@@ -43,7 +43,7 @@ extension Worker {
             encode: { call.framed($0) })
         keepAlive(source)
         defer { forget(source) }
-        try await call.stream(source)
+        try await call.stream(source) { source.failure == nil }
         if let failure = source.failure { throw failure }
     }
 }

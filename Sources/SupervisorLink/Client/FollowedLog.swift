@@ -96,11 +96,11 @@ public final class FollowedLog: @unchecked Sendable {
         link.unfollow(self)
     }
 
-    fileprivate func release(through seq: UInt64, for call: UInt64) {
+    fileprivate func release(through seq: UInt64, for call: UInt64, canWait: Bool) {
         var release = Release()
         release.serial = serial
         release.seq = seq
-        link.send(.release(release), for: call)
+        link.send(.release(release), for: call, canWait: canWait)
     }
 
     /// Answers, in order, the retirements that no reader stands in the way of.
@@ -180,7 +180,7 @@ public final class LogReader {
         guard let owner, !isClosed, cursor.nextSeq - 1 > releasedSeq else { return }
         unreleasedBytes = 0
         releasedSeq = cursor.nextSeq - 1
-        log.release(through: releasedSeq, for: owner)
+        log.release(through: releasedSeq, for: owner, canWait: log.stage == .ended)
     }
 
     /// Goes on at the record `seq`, past what was dropped.

@@ -48,6 +48,7 @@ public final class SupervisorLink: @unchecked Sendable {
     private var logs: [UInt64: FollowedLog] = [:]
     private var outgoing = ByteBuffer()
     private var flushIsScheduled = false
+    private var lateFlushIsScheduled = false
 
     private init(
         eventLoop: any EventLoop, facts: SupervisorFacts, arena: ArenaMapping, observer: Observer
@@ -112,9 +113,11 @@ public final class SupervisorLink: @unchecked Sendable {
     }
 
     /// Sends a command that has no reply, on behalf of a call that was sent before.
-    public func send(_ kind: Command.Kind, for call: UInt64 = 0) {
+    /// - Parameter canWait: nobody waits for what it does: it leaves with the next command
+    ///   that cannot, or a moment later, so that the supervisor is not woken for it alone.
+    public func send(_ kind: Command.Kind, for call: UInt64 = 0, canWait: Bool = false) {
         eventLoop.assertInEventLoop()
-        if loss == nil { write(kind, call: call) }
+        if loss == nil { write(kind, call: call, canWait: canWait) }
     }
 
     /// Gives a command up that still waits for its reply; else nothing happens.
@@ -129,7 +132,7 @@ public final class SupervisorLink: @unchecked Sendable {
         var abandon = Abandon()
         abandon.call = call
         abandon.reason = reason
-        send(.abandon(abandon))
+        send(.abandon(abandon), canWait: reason == .completed)
         waiting.removeValue(forKey: call)?(.failure(.abandoned))
     }
 
@@ -193,7 +196,7 @@ public final class SupervisorLink: @unchecked Sendable {
         if log.follows == 0 { logs[log.serial] = nil }
         var unfollow = Unfollow()
         unfollow.serial = log.serial
-        send(.unfollow(unfollow))
+        send(.unfollow(unfollow), canWait: true)
     }
 
     // MARK: What comes in
@@ -260,7 +263,7 @@ public final class SupervisorLink: @unchecked Sendable {
     // MARK: What goes out
 
     /// Commands of one turn of the loop leave in one write.
-    private func write(_ kind: Command.Kind, call: UInt64) {
+    private func write(_ kind: Command.Kind, call: UInt64, canWait: Bool = false) {
         var command = Command()
         command.call = call
         command.kind = kind
@@ -269,9 +272,21 @@ public final class SupervisorLink: @unchecked Sendable {
             outgoing.writeBytes(body)
         }
         guard !flushIsScheduled else { return }
+        if canWait {
+            guard !lateFlushIsScheduled else { return }
+            lateFlushIsScheduled = true
+            eventLoop.assumeIsolated().scheduleTask(in: Self.longestWait) {
+                self.lateFlushIsScheduled = false
+                self.flush()
+            }
+            return
+        }
         flushIsScheduled = true
         eventLoop.assumeIsolated().execute { self.flush() }
     }
+
+    /// How long what can wait does, at most.
+    private static let longestWait = TimeAmount.milliseconds(10)
 
     private func flush() {
         flushIsScheduled = false

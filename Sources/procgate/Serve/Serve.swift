@@ -100,7 +100,7 @@ struct Serve: AsyncParsableCommand {
 
     func run() async throws {
         signal(SIGPIPE, SIG_IGN)
-        HeapPolicy.apply()
+        MemoryPolicy.apply()
         let signals = try SignalSource.take(
             [SIGTERM, SIGINT, SIGHUP], evenIgnored: true)
         let logger = LineLog.logger("procgate", level: logLevel.level, format: logFormat)
@@ -121,6 +121,7 @@ struct Serve: AsyncParsableCommand {
                 standardOutput(line)
             }
         }
+        MemoryPolicy.letGoOfStartUp()
         await serve(gateway, signals, logger)
         throw ExitCode.success
     }

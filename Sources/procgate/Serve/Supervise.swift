@@ -17,7 +17,7 @@ struct Supervise: ParsableCommand {
     var processes: ProcessOptions
 
     func run() throws {
-        HeapPolicy.apply()
+        MemoryPolicy.apply()
         let configuration = try processes.configuration()
         try RuntimeDirectory.make(configuration.stateDirectory)
         do {
@@ -29,6 +29,7 @@ struct Supervise: ParsableCommand {
                     dup2(null, STDOUT_FILENO)
                     close(null)
                 }
+                MemoryPolicy.letGoOfStartUp()
             }
             throw ExitCode(status)
         } catch let error as SupervisorStartError {
