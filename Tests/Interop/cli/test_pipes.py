@@ -157,7 +157,9 @@ def test_wait_gives_up_after_its_time(served):
     process = start(served.stub, "sleep 1000")
     done = procgate("wait", process.id, "--timeout", "100ms", environment=served.client)
     assert done.returncode == 1
-    assert len(done.stderr.decode().strip().splitlines()) == 1
+    told = done.stderr.decode().strip()
+    assert told == f"procgate: process {process.id} has not ended within 100ms: it goes on"
+    assert not get(served.stub, process.id).ended_at
     assert procgate("stop", process.id, "--grace", "0s", environment=served.client).returncode == 0
 
 
