@@ -35,16 +35,17 @@ struct HostPort: Equatable {
         else { return nil }
         port = number
     }
+}
 
-    var isLoopback: Bool {
-        if host == "localhost" { return true }
-        var v4 = in_addr()
-        if inet_pton(AF_INET, host, &v4) == 1 { return UInt32(bigEndian: v4.s_addr) >> 24 == 127 }
-        var v6 = in6_addr()
-        guard inet_pton(AF_INET6, host, &v6) == 1 else { return false }
-        return withUnsafeBytes(of: v6) { bytes in
-            bytes.last == 1 && bytes.dropLast().allSatisfy { $0 == 0 }
-        }
+/// Without brackets: `localhost`, or an address of this host alone, however it is written.
+func isLoopback(_ host: String) -> Bool {
+    if host == "localhost" { return true }
+    var v4 = in_addr()
+    if inet_pton(AF_INET, host, &v4) == 1 { return UInt32(bigEndian: v4.s_addr) >> 24 == 127 }
+    var v6 = in6_addr()
+    guard inet_pton(AF_INET6, host, &v6) == 1 else { return false }
+    return withUnsafeBytes(of: v6) { bytes in
+        bytes.last == 1 && bytes.dropLast().allSatisfy { $0 == 0 }
     }
 }
 

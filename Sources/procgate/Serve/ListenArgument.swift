@@ -19,6 +19,12 @@ struct ListenArgument: ExpressibleByArgument, Equatable {
         address = .tcp(host: parts.host, port: Int(port))
     }
 
+    /// Nobody on another host reaches it.
+    var isOfThisHost: Bool {
+        guard case .tcp(let host, _) = address else { return true }
+        return isLoopback(host)
+    }
+
     /// Why it cannot be listened on, where that is known before it is tried.
     var problem: String? {
         guard case .unix(let path) = address, path.utf8.count > longestSocketPathBytes else {
