@@ -163,6 +163,17 @@ def test_wait_gives_up_after_its_time(served):
     assert procgate("stop", process.id, "--grace", "0s", environment=served.client).returncode == 0
 
 
+def test_ps_watch_writes_lines_without_escapes_into_a_pipe(served):
+    words = ("ps", "--watch", "--label", "cli=piped", "--limit", "1")
+    with popen(served, *words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
+        heading = client.stdout.readline()
+        assert heading.startswith(b"ID ") and b"\x1b" not in heading
+        process = start(served.stub, "true " + "word " * 60, labels={"cli": "piped"})
+        line = client.stdout.readline()
+        assert process.id.encode() in line and b"word " * 59 in line and b"\x1b" not in line
+        assert client.wait(10) == 0
+
+
 def test_signal_reaches_who_is_meant(served):
     process = start(
         served.stub, "trap 'echo leader' USR1; (trap 'echo child' USR1; echo up; "

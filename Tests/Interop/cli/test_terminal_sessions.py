@@ -142,6 +142,35 @@ def test_tables_fit_the_terminal_and_have_colour_there_alone(served, terminal):
     assert "\x1b" not in piped and "word " * 60 in piped + " "
 
 
+def test_no_line_of_a_table_wraps_however_narrow_the_terminal(served, terminal):
+    words = "echo 日本語の長い行 👩‍👩‍👧 " + "long " * 30
+    done = procgate("exec", "--label", "cli=narrow", "--", words, environment=served.client)
+    assert done.returncode == 0
+    for columns in (70, 40, 20):
+        terminal.resize(columns, 24)
+        # What is printed at the end is not what was typed.
+        terminal.line(f"clear; $P ps --label cli=narrow; echo $(({columns} + 1))")
+        over = re.compile(rf"^{columns + 1}\n\$", re.M)
+        rows = terminal.shows(lambda text: over.search(text) and text).strip().splitlines()
+        assert len(rows) == 4, rows
+        assert rows[0].startswith("ID ") and "…" in rows[1]
+
+
+def test_ps_watch_prints_changes_below_each_other_until_an_interrupt(served, terminal):
+    terminal.line("clear; $P ps --watch --label cli=watched")
+    terminal.shows("COMMAND")
+    for name in ("first", "second"):
+        words = ("exec", "--label", "cli=watched", "--", f"echo {name}")
+        assert procgate(*words, environment=served.client).returncode == 0
+        terminal.shows(re.compile(rf"exited .*echo {name}").search)
+        terminal.resize(100, 30)
+    terminal.shows(re.compile(r"exited .*echo first").search)
+    terminal.type("C-c")
+    terminal.prompts("$")
+    terminal.line("echo left with $?")
+    terminal.shows("left with 130")
+
+
 def test_a_session_outlives_a_restart_of_the_gateway():
     with gateway() as g:
         client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
