@@ -154,6 +154,14 @@ struct ArgumentTests {
         #expect(keys.take([0x10, 0x10]) == ([0x10], false))
         #expect(keys.take([0x11, 0x63]) == ([], true))
     }
+
+    @Test("A ^P that nothing follows goes through at the end")
+    func lastKey() {
+        var keys = DetachKeys()
+        #expect(keys.take([0x61, 0x10]) == ([0x61], false))
+        #expect(keys.rest() == [0x10])
+        #expect(keys.rest() == [])
+    }
 }
 
 private func == (left: ([UInt8], Bool), right: ([UInt8], Bool)) -> Bool {

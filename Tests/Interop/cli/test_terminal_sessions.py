@@ -8,7 +8,7 @@ import signal
 import pytest
 from cli_screen import screen
 
-from contract import get, listing
+from contract import get, listing, start
 from gateway import arguments, eventually, gateway, pids, procgate
 
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="there is no tmux here")
@@ -91,6 +91,29 @@ def test_a_session_is_left_and_joined_again(served, terminal):
     eventually(lambda: get(served.stub, process.id).ended_at)
     terminal.line("echo left with $?")
     terminal.shows("left with 3")
+
+
+def test_a_process_without_a_terminal_is_left_too(served, terminal):
+    words = "echo up; while read line; do echo got $line; done; exit 3"
+    process = start(served.stub, words)
+    terminal.line("clear; stty -a > /tmp/$$.before")
+    terminal.line(f"$P attach {process.id}")
+    terminal.shows("\nup")
+    terminal.line("typed")
+    terminal.shows("got typed")
+    terminal.type("C-p", "C-q")
+    terminal.shows(f"detached from {process.id}")
+    terminal.prompts("$")
+    assert get(served.stub, process.id).ended_at == 0
+    terminal.line("stty -a | cmp - /tmp/$$.before; echo compared with $?")
+    terminal.shows("compared with 0")
+    terminal.line(f"rm /tmp/$$.before; clear; $P attach {process.id}")
+    terminal.line("again")
+    terminal.shows("got again")
+    terminal.type("C-d")
+    terminal.prompts("$")
+    terminal.line("echo ended with $?")
+    terminal.shows("ended with 3")
 
 
 def test_the_terminal_is_as_before_after_every_way_out(served, terminal):
