@@ -5,7 +5,7 @@ import Glibc
 
 enum PEMFile {
     enum Content: String {
-        case certificate = "certificate"
+        case certificate
         case key = "private key"
 
         /// As the line before it ends.

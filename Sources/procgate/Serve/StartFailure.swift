@@ -11,14 +11,14 @@ enum StartFailure {
         of error: any Error, _ configuration: GatewayConfiguration
     ) async -> String {
         if let error = error as? GatewayError { return error.description }
-        guard let reason = reason(error) else { return "cannot start: \(error)" }
+        guard let reason = cause(of: error) else { return "cannot start: \(error)" }
         // NIO's error does not say whose it is: each is tried once more. Metrics come first: where
         // theirs was the one, the others are still listened on, by this very program.
         var addresses = configuration.listen
         if let metrics = configuration.metricsListen { addresses.insert(metrics, at: 0) }
         for address in addresses {
-            if let reason = await attempt(address) {
-                return "cannot listen on \(address): \(reason)"
+            if let failure = await attempt(address) {
+                return "cannot listen on \(address): \(failure)"
             }
         }
         let all = addresses.map(\.description).joined(separator: ", ")
@@ -49,11 +49,11 @@ enum StartFailure {
             }
             return nil
         } catch {
-            return reason(error) ?? "\(error)"
+            return cause(of: error) ?? "\(error)"
         }
     }
 
-    private static func reason(_ error: any Error) -> String? {
+    private static func cause(of error: any Error) -> String? {
         switch error {
         case let error as IOError: text(error.errnoCode)
         case let error as SocketAddressError.UnknownHost: error.errorDescription

@@ -65,6 +65,19 @@ def test_a_command_that_nobody_reads_is_killed_at_once(served):
     eventually(lambda: get(served.stub, process.id).ended_at, 3)
 
 
+def test_a_descriptor_that_came_closed_is_an_error_and_no_end(served):
+    for words, told in (
+        ("ps >&-", b"cannot write"), ("info >&-", b"cannot write"),
+        ("exec -i -- cat <&-", b"cannot read"), ("exec -- 'echo x >&2' 2>/dev/full", b""),
+    ):  # fmt: skip
+        done = subprocess.run(
+            ["bash", "-c", f"{BINARY} {words}"], env=os.environ | served.client,
+            capture_output=True, timeout=20,
+        )  # fmt: skip
+        assert done.returncode == 1, words
+        assert told in done.stderr and done.stdout == b""
+
+
 def test_the_end_of_the_input_ends_a_terminals_too(served):
     for words, typed, code in (
         (("cat",), b"hello\n", 0),
