@@ -52,7 +52,8 @@ struct Procgate: AsyncParsableCommand {
         let status = exitCode(for: error)
         if status == .success { leave(printing: fullMessage(for: error)) }
         let isUsage = status == .validationFailure
-        let line = oneLine(message(for: error))
+        var line = oneLine(message(for: error))
+        if line.hasSuffix(".") { line.removeLast() }
         standardError("procgate: \(line)" + (isUsage ? "; see procgate help" : ""))
         Glibc.exit(isUsage ? ExitStatus.usage.rawValue : status.rawValue)
     }

@@ -117,8 +117,18 @@ struct GatewayOptions: ParsableArguments {
         return isBare && tls != nil ? "https://" + text : text
     }
 
-    /// What is named on the command line must be readable; the default file may be missing.
     private func token() throws(Failure) -> String? {
+        guard let token = try givenToken() else { return nil }
+        // What HTTP/2 carries in a field, and what gateways take; nothing else gets to them.
+        guard token.utf8.allSatisfy({ (0x20...0x7E).contains($0) }) else {
+            throw Failure(
+                "the token has characters that no token has: it is printable ASCII", status: .usage)
+        }
+        return token
+    }
+
+    /// What is named on the command line must be readable; the default file may be missing.
+    private func givenToken() throws(Failure) -> String? {
         if let tokenFile { return try readToken(tokenFile) }
         if let token = environment("PROCGATE_TOKEN") { return token }
         if let path = environment("PROCGATE_TOKEN_FILE") { return try readToken(path) }

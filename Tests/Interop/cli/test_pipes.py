@@ -78,6 +78,14 @@ def test_a_descriptor_that_came_closed_is_an_error_and_no_end(served):
         assert told in done.stderr and done.stdout == b""
 
 
+def test_a_directory_is_no_input(served, tmp_path):
+    process = start(served.stub, "cat")
+    done = procgate("stdin", process.id, tmp_path, environment=served.client)
+    assert done.returncode == 1
+    assert done.stderr.decode() == f"procgate: cannot read {tmp_path}: Is a directory\n"
+    assert procgate("stop", process.id, "--grace", "0s", environment=served.client).returncode == 0
+
+
 def test_the_end_of_the_input_ends_a_terminals_too(served):
     for words, typed, code in (
         (("cat",), b"hello\n", 0),

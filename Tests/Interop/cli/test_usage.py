@@ -41,6 +41,17 @@ def test_a_variable_that_is_not_utf_8_is_named_without_its_value():
     assert b"PROCGATE_TOKEN" in done.stderr and b"secret" not in done.stderr
 
 
+def test_a_token_that_no_field_carries_is_wrong_usage(tmp_path):
+    assert "ASCII" in refused("info", environment={"PROCGATE_TOKEN": "gehé"})
+    (tmp_path / "token").write_text("name geh\x07\n")
+    assert "ASCII" in refused("info", "--token-file", tmp_path / "token")
+
+
+def test_the_value_of_an_option_that_has_a_few_is_told_in_one_sentence():
+    told = refused("signal", "id", "TERM", "--scope", "all")
+    assert "'leader'" in told and ".;" not in told
+
+
 @pytest.mark.parametrize(
     "words", ["nosuch", "help nosuch", "nosuch --help", "help ps nosuch"]
 )
