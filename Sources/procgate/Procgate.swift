@@ -28,8 +28,9 @@ struct Procgate: AsyncParsableCommand {
     static func main() async {
         holdStandardDescriptors()
         do {
-            let arguments = try EnvironmentOptions.added(
-                to: Array(CommandLine.arguments.dropFirst()))
+            let words = try GivenWords.read()
+            try checkCommand(words)
+            let arguments = try EnvironmentOptions.added(to: words)
             var command = try parseAsRoot(arguments)
             if var asynchronous = command as? any AsyncParsableCommand {
                 try await asynchronous.run()
@@ -49,9 +50,36 @@ struct Procgate: AsyncParsableCommand {
             Glibc.exit((failures.first?.status ?? .failure).rawValue)
         }
         let status = exitCode(for: error)
-        guard status == .validationFailure else { exit(withError: error) }
-        standardError("procgate: \(oneLine(message(for: error))); see procgate help")
-        Glibc.exit(ExitStatus.usage.rawValue)
+        if status == .success { leave(printing: fullMessage(for: error)) }
+        let isUsage = status == .validationFailure
+        var line = oneLine(message(for: error))
+        if line.hasSuffix(".") { line.removeLast() }
+        standardError("procgate: \(line)" + (isUsage ? "; see procgate help" : ""))
+        Glibc.exit(isUsage ? ExitStatus.usage.rawValue : status.rawValue)
+    }
+
+    /// Help, the version or a completion script, which fail as any output does.
+    private static func leave(printing text: String) -> Never {
+        let code = Output.writeAll(Array((text + "\n").utf8), to: STDOUT_FILENO)
+        guard code != 0 else { Glibc.exit(0) }
+        standardError("procgate: cannot write: \(String(cString: strerror(code)))")
+        Glibc.exit(ExitStatus.failure.rawValue)
+    }
+}
+
+/// The parser answers `help nosuch` and `nosuch --help` with the help of the whole, as if there
+/// were nothing wrong.
+/// - Throws: Where the words begin with a command that is not there.
+func checkCommand(_ words: [String]) throws(Failure) {
+    let isHelp = words.first == "help"
+    let named = (isHelp ? words.dropFirst() : words.prefix(1)).filter { !$0.hasPrefix("-") }
+    guard let name = named.first else { return }
+    let names = commandGroups.flatMap { $0.subcommands }.map { $0._commandName }
+    guard name == "help" || names.contains(name) else {
+        throw Failure("there is no command '\(name)': procgate help lists them", status: .usage)
+    }
+    guard !isHelp || named.count == 1 else {
+        throw Failure("'\(name)' has no commands of its own: procgate help \(name)", status: .usage)
     }
 }
 
@@ -69,7 +97,8 @@ func oneLine(_ message: String) -> String {
 }
 
 /// Those of the first three descriptors that came closed are taken, so that nothing opened later
-/// is read or written in their place. In the wrong direction: using one stays an error.
+/// is read or written in their place. In the wrong direction: using one stays the error that it is
+/// on a closed one, EBADF; in the right one, what is printed would be lost without a word.
 private func holdStandardDescriptors() {
     for descriptor in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO]
     where fcntl(descriptor, F_GETFD) < 0 && errno == EBADF {

@@ -84,8 +84,42 @@ struct ArgumentTests {
         for text in ["127.0.0.1:80", "[::1]:0", "unix:/run/x"] {
             #expect(ListenArgument(argument: text) != nil, "\(text)")
         }
-        for text in ["unix:", "127.0.0.1:+80", "127.0.0.1:", "127.0.0.1:65536", ":80"] {
+        for text in [
+            "unix:", "127.0.0.1:+80", "127.0.0.1:", "127.0.0.1:65536", ":80", "[127.0.0.1]:80",
+            "::1:80", "a b:80",
+        ] {
             #expect(ListenArgument(argument: text) == nil, "\(text)")
+        }
+    }
+
+    @Test(
+        "A gateway's address has a host, and a port of digits alone where it has one",
+        arguments: [
+            "127.0.0.1:80", "http://a.b:1", "https://a.b/", "[::1]:65535", "https://[::1]",
+            "unix:/run/x", "unix:x", "unix:///run/x",
+        ])
+    func gateways(text: String) {
+        #expect(isGatewayAddress(text))
+    }
+
+    @Test(
+        "What is no gateway's address is refused",
+        arguments: [
+            "", "a:+80", "a:0x50", "a: 80", "a:", ":80", "a:0", "a:65536", "::1:80", "[a]:80",
+            "[::1]80", "http://", "http://a/b", "ftp://a:80", "unix:", "unix://x", "a b:80",
+            "unix:/" + String(repeating: "x", count: 107),
+        ])
+    func noGateways(text: String) {
+        #expect(!isGatewayAddress(text))
+    }
+
+    @Test("Loopback is known by its address, not by how that is written")
+    func loopback() {
+        for host in ["127.0.0.1", "127.9.9.9", "localhost", "::1", "0:0::1"] {
+            #expect(isLoopback(host), "\(host)")
+        }
+        for host in ["0.0.0.0", "128.0.0.1", "::", "fe80::1", "example.org"] {
+            #expect(!isLoopback(host), "\(host)")
         }
     }
 
@@ -119,6 +153,14 @@ struct ArgumentTests {
         #expect(keys.take([0x62]) == ([0x10, 0x62], false))
         #expect(keys.take([0x10, 0x10]) == ([0x10], false))
         #expect(keys.take([0x11, 0x63]) == ([], true))
+    }
+
+    @Test("A ^P that nothing follows goes through at the end")
+    func lastKey() {
+        var keys = DetachKeys()
+        #expect(keys.take([0x61, 0x10]) == ([0x61], false))
+        #expect(keys.rest() == [0x10])
+        #expect(keys.rest() == [])
     }
 }
 

@@ -38,15 +38,23 @@ struct OutputTests {
             ])
         #expect(
             table.lines(width: 17) == ["ID     COMMAND", "1      short", "12345  a long co…"])
-        #expect(table.lines(width: 20).allSatisfy { displayWidth($0) <= 20 })
+        for width in 1...40 {
+            #expect(table.lines(width: width).allSatisfy { displayWidth($0) <= width })
+        }
+        #expect(table.lines(width: 4) == ["ID …", "1  …", "123…"])
     }
 
     @Test("Wide characters take two columns, and what moves the cursor none")
     func widths() {
         #expect(displayWidth("日本") == 4)
         #expect(displayWidth("é") == 1)
+        #expect(displayWidth("e\u{301}") == 1)
+        #expect(displayWidth("\u{1112}\u{1161}\u{11AB}") == 2)
+        #expect(displayWidth("❤\u{FE0F}") == 2)
+        #expect(displayWidth("a\u{200B}b") == 2)
         #expect(Table.cut("日本語", to: 4) == "日…")
         #expect(printable("a\u{1B}[2Jb\nc") == "a?[2Jb⏎c")
+        #expect(printable("a\u{202E}b\u{2069}c\u{2028}d") == "a?b?c?d")
     }
 
     @Test("A message of several lines becomes one")

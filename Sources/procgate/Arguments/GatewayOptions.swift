@@ -48,6 +48,7 @@ struct GatewayOptions: ParsableArguments {
         _ body: (Sandbox) async throws -> Result
     ) async throws -> Result {
         let address = self.fullAddress
+        try checkCertificates()
         do {
             let sandbox = try await Sandbox.connect(address, token: try token(), tls: tls)
             do {
@@ -65,6 +66,12 @@ struct GatewayOptions: ParsableArguments {
     }
 
     func validate() throws {
+        guard isGatewayAddress(givenAddress) else {
+            throw ValidationError(
+                "'\(givenAddress)' is not an address: write http://HOST:PORT, https://HOST:PORT, "
+                    + "HOST:PORT or unix:PATH")
+        }
+        guard tokenFile != "" else { throw ValidationError("--token-file names no file") }
         guard (certificatePath == nil) == (keyPath == nil) else {
             throw ValidationError("--tls-certificate and --tls-key go together")
         }
@@ -82,6 +89,16 @@ struct GatewayOptions: ParsableArguments {
             key: keyPath.map(SandboxTLS.PEM.file))
     }
 
+    private func checkCertificates() throws(Failure) {
+        if let path = self.path(tlsCA, or: "PROCGATE_TLS_CA") {
+            try PEMFile.check(path, holds: .certificate, for: "--tls-ca")
+        }
+        if let certificatePath {
+            try PEMFile.check(certificatePath, holds: .certificate, for: "--tls-certificate")
+        }
+        if let keyPath { try PEMFile.check(keyPath, holds: .key, for: "--tls-key") }
+    }
+
     /// The variables are for `https` alone: an address that says otherwise needs none of them.
     private func path(_ option: String?, or variable: String) -> String? {
         let isPlain = givenAddress.hasPrefix("unix:") || givenAddress.hasPrefix("http://")
@@ -95,12 +112,23 @@ struct GatewayOptions: ParsableArguments {
     /// An address without a scheme is `https` where there are options for TLS.
     var fullAddress: String {
         let text = givenAddress
-        let isBare = !text.hasPrefix("unix:") && !text.contains("://")
+        if let path = socketPath(text) { return "unix:" + path }
+        let isBare = !text.contains("://")
         return isBare && tls != nil ? "https://" + text : text
     }
 
-    /// What is named on the command line must be readable; the default file may be missing.
     private func token() throws(Failure) -> String? {
+        guard let token = try givenToken() else { return nil }
+        // What HTTP/2 carries in a field, and what gateways take; nothing else gets to them.
+        guard token.utf8.allSatisfy({ (0x20...0x7E).contains($0) }) else {
+            throw Failure(
+                "the token has characters that no token has: it is printable ASCII", status: .usage)
+        }
+        return token
+    }
+
+    /// What is named on the command line must be readable; the default file may be missing.
+    private func givenToken() throws(Failure) -> String? {
         if let tokenFile { return try readToken(tokenFile) }
         if let token = environment("PROCGATE_TOKEN") { return token }
         if let path = environment("PROCGATE_TOKEN_FILE") { return try readToken(path) }
@@ -136,8 +164,8 @@ func environment(_ name: String) -> String? {
     return String(cString: value)
 }
 
-/// At most 64 KiB, which is more than anybody's tokens.
-private func readSmallFile(_ path: String) -> String? {
+/// At most 64 KiB: more than anybody's tokens, or what stands before a PEM file's first line.
+func readSmallFile(_ path: String) -> String? {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return nil }
     defer { close(descriptor) }
@@ -145,39 +173,4 @@ private func readSmallFile(_ path: String) -> String? {
     let count = read(descriptor, &bytes, bytes.count)
     guard count >= 0 else { return nil }
     return String(decoding: bytes[..<count], as: UTF8.self)
-}
-
-extension Failure {
-    /// What to do about an error of the library.
-    init(_ error: SandboxError, address: String) {
-        switch error.reason {
-        case .gatewayUnavailable:
-            self.init(
-                "no gateway answers at \(address)\(Self.detail(error)): start one with procgate "
-                    + "serve, or name another with --address",
-                status: .unreachable)
-        case .supervisorUnavailable:
-            self.init(
-                "the gateway at \(address) has no supervisor (\(error.message)): see its log",
-                status: .unreachable)
-        case .tokenInvalid:
-            self.init(
-                "the gateway refuses the token (\(error.message)): set PROCGATE_TOKEN, or name "
-                    + "its file with --token-file",
-                status: .refused)
-        case .runAsDenied, .permissionDenied: self.init(error.message, status: .refused)
-        case .invalidAddress: self.init(error.message, status: .usage)
-        case .processNotFound:
-            self.init("\(error.message): procgate ps shows those that are known")
-        default: self.init(error.message)
-        }
-    }
-
-    /// That nobody listens is said already; what else kept from connecting is worth its words.
-    private static func detail(_ error: SandboxError) -> String {
-        let isPlain = ["Connection refused", "No such file or directory"].contains {
-            error.message.contains($0)
-        }
-        return isPlain ? "" : " (\(error.message))"
-    }
 }

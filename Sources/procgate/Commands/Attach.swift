@@ -7,9 +7,9 @@ struct Attach: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Join a process: see its output, give it your input.",
         discussion: """
-            What is retained of its output comes first. On a terminal ^P^Q leaves it, and it goes \
-            on; where it has no terminal of its own ^C interrupts it and ^D ends its input. Exits \
-            as the process did.
+            What is retained of its output comes first. On your terminal ^P^Q leaves it, and it \
+            goes on; where it has no terminal of its own ^C interrupts it and ^D ends its input. \
+            Exits as the process did.
             """)
 
     @OptionGroup var gateway: GatewayOptions

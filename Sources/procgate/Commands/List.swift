@@ -61,7 +61,7 @@ struct List: AsyncParsableCommand {
         let now = ProcessText.now
         var table = Table(ProcessText.headings)
         for process in found { table.append(ProcessText.row(process, now: now)) }
-        let lines = table.lines(width: Terminal.isOutput ? Terminal.size.columns : nil)
+        let lines = table.lines(width: width)
         let style = Style.output
         var text = style.heading(lines[0]) + "\n"
         for (process, line) in zip(found, lines.dropFirst()) {
@@ -75,7 +75,6 @@ struct List: AsyncParsableCommand {
         let widths = [26, 9, 8, 6, 8]
         var left = limit ?? .max
         let style = Style.output
-        let width = Terminal.isOutput ? Terminal.size.columns : nil
         if !gateway.json {
             try await Output.line(
                 style.heading(Table.line(ProcessText.headings, widths, width: width)))
@@ -89,16 +88,17 @@ struct List: AsyncParsableCommand {
             if gateway.json {
                 try await Output.line(JSON(change).text)
             } else {
-                try await Output.line(line(change, widths, width: width, style))
+                try await Output.line(line(change, widths, style))
             }
             left -= 1
             if left == 0 { return }
         }
     }
 
-    private func line(
-        _ change: ProcessChange, _ widths: [Int], width: Int?, _ style: Style
-    ) -> String {
+    /// Of the terminal as it is now: it may have been resized. `nil` where there is none.
+    private var width: Int? { Terminal.isOutput ? Terminal.size.columns : nil }
+
+    private func line(_ change: ProcessChange, _ widths: [Int], _ style: Style) -> String {
         switch change {
         case .process(let process):
             let row = ProcessText.row(process, now: ProcessText.now)

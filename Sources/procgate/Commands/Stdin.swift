@@ -40,6 +40,10 @@ struct Stdin: AsyncParsableCommand {
         guard descriptor >= 0 else {
             throw Failure("cannot read \(file): \(String(cString: strerror(errno)))")
         }
+        var facts = stat()
+        guard fstat(descriptor, &facts) == 0, facts.st_mode & S_IFMT != S_IFDIR else {
+            throw Failure("cannot read \(file): \(String(cString: strerror(EISDIR)))")
+        }
         return DescriptorInput(descriptor: descriptor)
     }
 }

@@ -27,10 +27,10 @@ struct TerminalSession {
         let passesInterrupts = !isRaw && (endsWithCaller || hasTerminal)
         let signals = try SignalSource.take(
             [SIGTERM, SIGHUP, SIGWINCH] + (passesInterrupts ? [SIGINT, SIGQUIT] : []))
-        if isRaw { try Terminal.makeRaw() }
+        if isRaw { try Terminal.makeRaw() } else if hasTerminal { try Terminal.passDetachKeys() }
         defer { Terminal.restore() }
         let relaying = relay(signals, endsWithCaller: endsWithCaller)
-        let typing = reading ? type(isRaw: isRaw) : nil
+        let typing = reading ? type(canLeave: hasTerminal) : nil
         defer {
             relaying.cancel()
             typing?.cancel()
@@ -47,7 +47,7 @@ struct TerminalSession {
         }
         Terminal.restore()
         if let ended { return try Outcome.exitCode(ended.process) }
-        if isRaw { standardError("\r\ndetached from \(session.process.id)") }
+        if hasTerminal { standardError("\r\ndetached from \(session.process.id)") }
         return .success
     }
 
@@ -83,18 +83,21 @@ struct TerminalSession {
     }
 
     /// Until ^P^Q or the end of the input, which closes the process's.
-    private func type(isRaw: Bool) -> Task<Void, Never> {
+    private func type(canLeave: Bool) -> Task<Void, Never> {
         let session = session
         return Task {
             var keys = DetachKeys()
             var last: UInt8?
             do {
                 for try await typed in DescriptorInput.standard {
-                    let (pass, detach) = isRaw ? keys.take(typed) : (typed, false)
+                    let (pass, detach) = canLeave ? keys.take(typed) : (typed, false)
                     if !pass.isEmpty { try await session.write(pass) }
                     if detach { return session.detach() }
                     last = pass.last ?? last
                 }
+                let rest = keys.rest()
+                if !rest.isEmpty { try await session.write(rest) }
+                last = rest.last ?? last
                 try await endInput(after: last)
             } catch {
                 // The process is gone, or the gateway: the output's reader says so.

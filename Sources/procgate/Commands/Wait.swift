@@ -7,7 +7,8 @@ struct Wait: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Wait for the end of a process, and exit as it did.",
         discussion: """
-            With --json the result is printed, with the output that is retained.
+            With --json the result is printed, with the output that is retained. Where --timeout \
+            comes first the exit status is 1, whatever the process is doing.
             """)
 
     @OptionGroup var gateway: GatewayOptions
@@ -25,13 +26,22 @@ struct Wait: AsyncParsableCommand {
         let code = try await gateway.withSandbox { sandbox in
             let process = try await sandbox.getProcess(id)
             let result = try await Spinner.during("waiting for \(id)") {
-                // Nobody sees the output but in JSON: the least that can be asked for.
-                try await process.wait(
-                    timeout: timeout?.duration, maxOutputBytes: gateway.json ? nil : 1)
+                try await end(of: process)
             }
             if gateway.json { try await Output.line(JSON(result).indented) }
             return try Outcome.exitCode(result.process)
         }
         throw code
+    }
+
+    private func end(of process: SandboxProcess) async throws -> ProcessResult {
+        do {
+            // Nobody sees the output but in JSON: the least that can be asked for.
+            return try await process.wait(
+                timeout: timeout?.duration, maxOutputBytes: gateway.json ? nil : 1)
+        } catch {
+            guard error.reason == .waitTimedOut, let timeout else { throw error }
+            throw Failure("process \(id) has not ended within \(timeout): it goes on")
+        }
     }
 }

@@ -24,4 +24,10 @@ struct DetachKeys {
         }
         return (pass, false)
     }
+
+    /// What was kept back, where nothing follows any more.
+    mutating func rest() -> [UInt8] {
+        defer { holdsFirst = false }
+        return holdsFirst ? [Self.first] : []
+    }
 }

@@ -1,11 +1,11 @@
-// This program's terminal: its size, and raw mode, which is undone on every way out.
+// This program's terminal: its size, and its modes, which are undone on every way out.
 
 import Glibc
 import ProcgateClient
 
-/// What the terminal was like before, for those who undo it; nothing where it is not raw.
+/// What the terminal was like before, for those who undo it; nothing where nothing was changed.
 nonisolated(unsafe) private var cooked = termios()
-nonisolated(unsafe) private var isRaw = false
+nonisolated(unsafe) private var isChanged = false
 
 enum Terminal {
     static var isInput: Bool { isatty(STDIN_FILENO) == 1 }
@@ -26,12 +26,25 @@ enum Terminal {
     /// Keys go through as they are typed: ^C too. Undone by ``restore()``, by `exit`, and where
     /// the program crashes.
     static func makeRaw() throws(Failure) {
+        try change { cfmakeraw(&$0) }
+    }
+
+    /// Lines are still edited here, but ^Q goes through, and hands over what stands in the line as
+    /// Enter would: ^P^Q arrives when it is typed. Undone like ``makeRaw()``.
+    static func passDetachKeys() throws(Failure) {
+        try change { settings in
+            settings.c_iflag &= ~tcflag_t(IXON)
+            withUnsafeMutableBytes(of: &settings.c_cc) { $0[Int(VEOL)] = DetachKeys.second }
+        }
+    }
+
+    private static func change(_ body: (inout termios) -> Void) throws(Failure) {
         guard tcgetattr(STDIN_FILENO, &cooked) == 0 else {
             throw Failure("cannot set up the terminal: \(String(cString: strerror(errno)))")
         }
-        var raw = cooked
-        cfmakeraw(&raw)
-        isRaw = true
+        var settings = cooked
+        body(&settings)
+        isChanged = true
         atexit { Terminal.restore() }
         for number in [SIGILL, SIGTRAP, SIGABRT, SIGSEGV, SIGBUS, SIGFPE] {
             signal(number) { number in
@@ -40,16 +53,16 @@ enum Terminal {
                 raise(number)
             }
         }
-        guard tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0 else {
-            isRaw = false
+        guard tcsetattr(STDIN_FILENO, TCSADRAIN, &settings) == 0 else {
+            isChanged = false
             throw Failure("cannot set up the terminal: \(String(cString: strerror(errno)))")
         }
     }
 
     /// Nothing but what a signal handler may do.
     static func restore() {
-        guard isRaw else { return }
-        isRaw = false
+        guard isChanged else { return }
+        isChanged = false
         tcsetattr(STDIN_FILENO, TCSADRAIN, &cooked)
     }
 }

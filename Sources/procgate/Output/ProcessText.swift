@@ -34,7 +34,8 @@ enum ProcessText {
     static func row(_ process: ProcessSummary, now: UnixMilliseconds) -> [String] {
         [
             process.id, process.status.rawValue, outcome(process) ?? "-",
-            length(now - process.createdAt), process.runAs.isEmpty ? "-" : process.runAs,
+            length(now - process.createdAt),
+            process.runAs.isEmpty ? "-" : printable(process.runAs),
             printable(commandLine(process)),
         ]
     }

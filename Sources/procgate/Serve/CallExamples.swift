@@ -1,15 +1,15 @@
 // How to call a gateway that was just started: one line for each of three ways.
 
 enum CallExamples {
-    /// - Parameter address: as the gateway listens on it.
-    static func lines(address: String, needsToken: Bool) -> [String] {
-        let runtime = (try? RuntimeDirectory.path()) ?? "RUNTIME"
-        let token = needsToken ? "$(cat \(runtime)/token)" : ""
-        let header = needsToken ? " -H \"authorization: Bearer \(token)\"" : ""
+    /// - Parameters:
+    ///   - address: as the gateway listens on it.
+    ///   - tokenFile: `nil` where no token is needed.
+    static func lines(address: String, tokenFile: String?) -> [String] {
+        let header = tokenFile.map { " -H \"authorization: Bearer $(cat \($0))\"" } ?? ""
         let metadata =
-            needsToken
-            ? ", metadata=[('authorization', 'Bearer ' + open('\(runtime)/token').read().strip())]"
-            : ""
+            tokenFile.map {
+                ", metadata=[('authorization', 'Bearer ' + open('\($0)').read().strip())]"
+            } ?? ""
         let service = "procgate.v1.ProcessService"
         return [
             "  the command line:  .build/release/procgate exec --address \(address) -- 'node -v'",

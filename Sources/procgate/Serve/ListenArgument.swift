@@ -11,22 +11,26 @@ struct ListenArgument: ExpressibleByArgument, Equatable {
         if argument.hasPrefix("unix:") {
             let given = argument.dropFirst("unix:".count)
             let path = absolute(String(given))
-            guard !given.isEmpty, path.utf8.count > 1, path.utf8.count <= 107 else { return nil }
+            guard !given.isEmpty, path.utf8.count > 1 else { return nil }
             address = .unix(path: path)
             return
         }
-        guard let colon = argument.lastIndex(of: ":"),
-            let number = scaledNumber(argument[argument.index(after: colon)...], by: 1),
-            let port = UInt16(exactly: number)
-        else { return nil }
-        var host = argument[..<colon]
-        if host.hasPrefix("["), host.hasSuffix("]") {
-            host = host.dropFirst().dropLast()
-            guard host.contains(":") else { return nil }
-        } else if host.contains(":") {
+        guard let parts = HostPort(argument[...]), let port = parts.port else { return nil }
+        address = .tcp(host: parts.host, port: Int(port))
+    }
+
+    /// Nobody on another host reaches it.
+    var isOfThisHost: Bool {
+        guard case .tcp(let host, _) = address else { return true }
+        return isLoopback(host)
+    }
+
+    /// Why it cannot be listened on, where that is known before it is tried.
+    var problem: String? {
+        guard case .unix(let path) = address, path.utf8.count > longestSocketPathBytes else {
             return nil
         }
-        guard !host.isEmpty else { return nil }
-        address = .tcp(host: String(host), port: Int(port))
+        return "the path of a unix socket has at most \(longestSocketPathBytes) bytes: \(path) has "
+            + "\(path.utf8.count)"
     }
 }

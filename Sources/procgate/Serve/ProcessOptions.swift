@@ -2,6 +2,7 @@
 // to the supervisor that it starts.
 
 import ArgumentParser
+import Glibc
 import Supervision
 
 struct ProcessOptions: ParsableArguments {
@@ -38,6 +39,13 @@ struct ProcessOptions: ParsableArguments {
     var maxOutputMemory = SizeArgument(bytes: 1 << 30)
 
     func validate() throws {
+        guard stateDirectory != "" else {
+            throw ValidationError("--state-directory names no directory")
+        }
+        guard defaultUser != "" else { throw ValidationError("--default-user names nobody") }
+        if let stateDirectory, let problem = socketProblem(absolute(stateDirectory)) {
+            throw ValidationError(problem)
+        }
         guard shell.hasPrefix("/") else {
             throw ValidationError("--shell is a path: /bin/sh, not \(shell)")
         }
@@ -50,10 +58,31 @@ struct ProcessOptions: ParsableArguments {
     /// The state directory, or the default one.
     func resolvedStateDirectory() throws(Failure) -> String {
         if let stateDirectory { return absolute(stateDirectory) }
-        return try RuntimeDirectory.path() + "/state"
+        let directory = try RuntimeDirectory.path() + "/state"
+        if let problem = socketProblem(directory) { throw Failure(problem) }
+        return directory
+    }
+
+    /// Why the supervisor cannot have its socket there.
+    private func socketProblem(_ directory: String) -> String? {
+        let most = longestSocketPathBytes - "/supervisor.sock".utf8.count
+        guard directory.utf8.count > most else { return nil }
+        return "the path of a state directory has at most \(most) bytes, for the unix socket in "
+            + "it: \(directory) has \(directory.utf8.count); name another by --state-directory"
+    }
+
+    /// - Throws: Where the default user is nobody here: no command could be run. A number that no
+    ///   user has is taken, as it is for a single process.
+    func checkDefaultUser() throws(Failure) {
+        guard let defaultUser, getpwnam(defaultUser) == nil else { return }
+        guard let number = scaledNumber(defaultUser[...], by: 1), number < UInt64(uid_t.max)
+        else {
+            throw Failure("--default-user \(defaultUser): this host has no such user")
+        }
     }
 
     func configuration() throws(Failure) -> SupervisorConfiguration {
+        try checkDefaultUser()
         var configuration = SupervisorConfiguration(stateDirectory: try resolvedStateDirectory())
         configuration.shell = shell
         configuration.defaultUser = defaultUser ?? ""

@@ -5,21 +5,23 @@ import Glibc
 
 enum RuntimeDirectory {
     /// `$XDG_RUNTIME_DIR/procgate`, or `/run/procgate` for root. Throws where there is
-    /// neither.
+    /// neither. A path that is not absolute is none, as the XDG specification has it.
     static func path() throws(Failure) -> String {
-        if let directory = getenv("XDG_RUNTIME_DIR"), directory.pointee != 0 {
-            return String(cString: directory) + "/procgate"
+        if let directory = environment("XDG_RUNTIME_DIR"), directory.hasPrefix("/") {
+            return directory + "/procgate"
         }
         guard geteuid() == 0 else {
             throw Failure(
-                "XDG_RUNTIME_DIR is not set: set it, or give --state-directory and --token-file")
+                "XDG_RUNTIME_DIR is no absolute path: set it to one, or give --state-directory "
+                    + "and --token-file")
         }
         return "/run/procgate"
     }
 
     /// Makes `path` and what is above it, 0700, where it is not there. Throws where it is
     /// another user's or open to others.
-    static func make(_ path: String) throws(Failure) {
+    /// - Parameter option: What names another one.
+    static func make(_ path: String, option: String = "--state-directory") throws(Failure) {
         var facts = stat()
         if stat(path, &facts) != 0 {
             guard errno == ENOENT else { throw failure(path) }
@@ -33,7 +35,7 @@ enum RuntimeDirectory {
             throw Failure("\(path): not a directory")
         }
         guard facts.st_uid == geteuid() else {
-            throw Failure("\(path): belongs to another user; give another --state-directory")
+            throw Failure("\(path): belongs to another user; name another by \(option)")
         }
         guard facts.st_mode & 0o077 == 0 else {
             throw Failure("\(path): open to other users; chmod 700 it")

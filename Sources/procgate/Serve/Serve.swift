@@ -7,7 +7,6 @@ import Glibc
 import LinuxIO
 import Logging
 import NIOCore
-import NIOPosix
 import ProcgateServer
 import SupervisorLink
 
@@ -81,6 +80,10 @@ struct Serve: AsyncParsableCommand {
     var processes: ProcessOptions
 
     func validate() throws {
+        if let problem = (listen + [metricsListen].compactMap { $0 }).compactMap(\.problem).first {
+            throw ValidationError(problem)
+        }
+        guard tokenFile != "" else { throw ValidationError("--token-file names no file") }
         guard (tlsCertificate == nil) == (tlsKey == nil) else {
             throw ValidationError("--tls-certificate and --tls-key go together")
         }
@@ -109,15 +112,14 @@ struct Serve: AsyncParsableCommand {
         do {
             gateway = try await Gateway.start(configuration, logger: logger)
         } catch {
-            let addresses = configuration.listen.map(\.description).joined(separator: ", ")
-            throw Failure(Self.explanation(of: error, listeningOn: addresses))
+            throw Failure(await StartFailure.explanation(of: error, configuration))
         }
         // The supervisor, started before, gives its processes the limit that was there.
         DescriptorLimit.raise()
         for address in gateway.addresses { standardOutput("listening on \(address)") }
         if let address = gateway.metricsAddress { standardOutput("metrics on \(address)") }
         if printExamples, let address = gateway.addresses.first {
-            for line in CallExamples.lines(address: "\(address)", needsToken: !noToken) {
+            for line in CallExamples.lines(address: "\(address)", tokenFile: tokenPath) {
                 standardOutput(line)
             }
         }
@@ -147,13 +149,7 @@ struct Serve: AsyncParsableCommand {
         var isEnding = false
         for await event in events {
             switch event {
-            case .reload:
-                do {
-                    try gateway.reloadCertificates()
-                    logger.notice("certificates read anew")
-                } catch {
-                    logger.error("the certificates stay", metadata: ["error": "\(error)"])
-                }
+            case .reload: reload(gateway, logger)
             case .end where isEnding:
                 logger.notice("ending now")
                 return await gateway.stopNow()
@@ -170,8 +166,43 @@ struct Serve: AsyncParsableCommand {
         }
     }
 
+    /// Reads the certificates anew; tokens are read when the gateway starts, and then never.
+    private func reload(_ gateway: Gateway, _ logger: Logger) {
+        guard tlsCertificate != nil else {
+            return logger.notice("nothing to read anew: there are no certificates")
+        }
+        do {
+            try checkCertificates()
+            try gateway.reloadCertificates()
+            logger.notice("certificates read anew")
+        } catch {
+            logger.error("the certificates stay as they were", metadata: ["error": "\(error)"])
+        }
+    }
+
+    private func checkCertificates() throws(Failure) {
+        if let tlsCertificate {
+            try PEMFile.check(tlsCertificate, holds: .certificate, for: "--tls-certificate")
+        }
+        if let tlsKey { try PEMFile.check(tlsKey, holds: .key, for: "--tls-key") }
+        if let tlsClientCa {
+            try PEMFile.check(tlsClientCa, holds: .certificate, for: "--tls-client-ca")
+        }
+    }
+
+    /// Metrics have neither TLS nor a token.
+    private func checkMetricsListen() throws(Failure) {
+        guard let metricsListen, !metricsListen.isOfThisHost else { return }
+        throw Failure(
+            "--metrics-listen \(metricsListen.address) is not a loopback address: metrics are "
+                + "served without TLS and a token; listen on 127.0.0.1, [::1] or a unix socket")
+    }
+
     private func gatewayConfiguration() throws(Failure) -> GatewayConfiguration {
         let state = try processes.resolvedStateDirectory()
+        try processes.checkDefaultUser()
+        try checkCertificates()
+        try checkMetricsListen()
         try RuntimeDirectory.make(state)
         let policy = GatewayPolicy(
             version: procgateVersion, defaultUser: processes.defaultUser ?? "",
@@ -199,6 +230,14 @@ struct Serve: AsyncParsableCommand {
         return configuration
     }
 
+    /// Where a caller finds its token; `nil` where it needs none.
+    private var tokenPath: String? {
+        if noToken { return nil }
+        if let tokenFile { return tokenFile }
+        if tlsClientCa != nil { return nil }
+        return ((try? RuntimeDirectory.path()) ?? "RUNTIME") + "/token"
+    }
+
     private func tokens() throws(Failure) -> TokenFile? {
         guard !noToken else { return nil }
         do throws(TokenFileError) {
@@ -215,23 +254,12 @@ struct Serve: AsyncParsableCommand {
         let directory: String
         do throws(Failure) {
             directory = try RuntimeDirectory.path()
-            try RuntimeDirectory.make(directory)
+            try RuntimeDirectory.make(directory, option: "--token-file")
         } catch {
             throw TokenFileError(error.message)
         }
         try TokenFile.create(at: directory + "/token")
         return try TokenFile(reading: directory + "/token")
-    }
-
-    private static func explanation(of error: any Error, listeningOn addresses: String) -> String {
-        switch error {
-        case let error as GatewayError: error.description
-        case let error as IOError:
-            "cannot listen on \(addresses): \(String(cString: strerror(error.errnoCode)))"
-        case is UnixDomainSocketPathWrongType:
-            "cannot listen on \(addresses): what is at the socket's path is no socket; remove it"
-        default: "cannot start: \(error)"
-        }
     }
 }
 

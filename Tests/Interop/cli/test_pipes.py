@@ -65,6 +65,27 @@ def test_a_command_that_nobody_reads_is_killed_at_once(served):
     eventually(lambda: get(served.stub, process.id).ended_at, 3)
 
 
+def test_a_descriptor_that_came_closed_is_an_error_and_no_end(served):
+    for words, told in (
+        ("ps >&-", b"cannot write"), ("info >&-", b"cannot write"),
+        ("exec -i -- cat <&-", b"cannot read"), ("exec -- 'echo x >&2' 2>/dev/full", b""),
+    ):  # fmt: skip
+        done = subprocess.run(
+            ["bash", "-c", f"{BINARY} {words}"], env=os.environ | served.client,
+            capture_output=True, timeout=20,
+        )  # fmt: skip
+        assert done.returncode == 1, words
+        assert told in done.stderr and done.stdout == b""
+
+
+def test_a_directory_is_no_input(served, tmp_path):
+    process = start(served.stub, "cat")
+    done = procgate("stdin", process.id, tmp_path, environment=served.client)
+    assert done.returncode == 1
+    assert done.stderr.decode() == f"procgate: cannot read {tmp_path}: Is a directory\n"
+    assert procgate("stop", process.id, "--grace", "0s", environment=served.client).returncode == 0
+
+
 def test_the_end_of_the_input_ends_a_terminals_too(served):
     for words, typed, code in (
         (("cat",), b"hello\n", 0),
@@ -157,8 +178,21 @@ def test_wait_gives_up_after_its_time(served):
     process = start(served.stub, "sleep 1000")
     done = procgate("wait", process.id, "--timeout", "100ms", environment=served.client)
     assert done.returncode == 1
-    assert len(done.stderr.decode().strip().splitlines()) == 1
+    told = done.stderr.decode().strip()
+    assert told == f"procgate: process {process.id} has not ended within 100ms: it goes on"
+    assert not get(served.stub, process.id).ended_at
     assert procgate("stop", process.id, "--grace", "0s", environment=served.client).returncode == 0
+
+
+def test_ps_watch_writes_lines_without_escapes_into_a_pipe(served):
+    words = ("ps", "--watch", "--label", "cli=piped", "--limit", "1")
+    with popen(served, *words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
+        heading = client.stdout.readline()
+        assert heading.startswith(b"ID ") and b"\x1b" not in heading
+        process = start(served.stub, "true " + "word " * 60, labels={"cli": "piped"})
+        line = client.stdout.readline()
+        assert process.id.encode() in line and b"word " * 59 in line and b"\x1b" not in line
+        assert client.wait(10) == 0
 
 
 def test_signal_reaches_who_is_meant(served):

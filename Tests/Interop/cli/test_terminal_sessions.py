@@ -8,7 +8,7 @@ import signal
 import pytest
 from cli_screen import screen
 
-from contract import get, listing
+from contract import get, listing, start
 from gateway import arguments, eventually, gateway, pids, procgate
 
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="there is no tmux here")
@@ -93,6 +93,29 @@ def test_a_session_is_left_and_joined_again(served, terminal):
     terminal.shows("left with 3")
 
 
+def test_a_process_without_a_terminal_is_left_too(served, terminal):
+    words = "echo up; while read line; do echo got $line; done; exit 3"
+    process = start(served.stub, words)
+    terminal.line("clear; stty -a > /tmp/$$.before")
+    terminal.line(f"$P attach {process.id}")
+    terminal.shows("\nup")
+    terminal.line("typed")
+    terminal.shows("got typed")
+    terminal.type("C-p", "C-q")
+    terminal.shows(f"detached from {process.id}")
+    terminal.prompts("$")
+    assert get(served.stub, process.id).ended_at == 0
+    terminal.line("stty -a | cmp - /tmp/$$.before; echo compared with $?")
+    terminal.shows("compared with 0")
+    terminal.line(f"rm /tmp/$$.before; clear; $P attach {process.id}")
+    terminal.line("again")
+    terminal.shows("got again")
+    terminal.type("C-d")
+    terminal.prompts("$")
+    terminal.line("echo ended with $?")
+    terminal.shows("ended with 3")
+
+
 def test_the_terminal_is_as_before_after_every_way_out(served, terminal):
     settings = "stty -a | md5sum"
     terminal.line(settings)
@@ -140,6 +163,35 @@ def test_tables_fit_the_terminal_and_have_colour_there_alone(served, terminal):
     assert "\x1b[32m" not in plain
     piped = procgate("ps", "--limit", "1", environment=served.client).stdout.decode()
     assert "\x1b" not in piped and "word " * 60 in piped + " "
+
+
+def test_no_line_of_a_table_wraps_however_narrow_the_terminal(served, terminal):
+    words = "echo 日本語の長い行 👩‍👩‍👧 " + "long " * 30
+    done = procgate("exec", "--label", "cli=narrow", "--", words, environment=served.client)
+    assert done.returncode == 0
+    for columns in (70, 40, 20):
+        terminal.resize(columns, 24)
+        # What is printed at the end is not what was typed.
+        terminal.line(f"clear; $P ps --label cli=narrow; echo $(({columns} + 1))")
+        over = re.compile(rf"^{columns + 1}\n\$", re.M)
+        rows = terminal.shows(lambda text: over.search(text) and text).strip().splitlines()
+        assert len(rows) == 4, rows
+        assert rows[0].startswith("ID ") and "…" in rows[1]
+
+
+def test_ps_watch_prints_changes_below_each_other_until_an_interrupt(served, terminal):
+    terminal.line("clear; $P ps --watch --label cli=watched")
+    terminal.shows("COMMAND")
+    for name in ("first", "second"):
+        words = ("exec", "--label", "cli=watched", "--", f"echo {name}")
+        assert procgate(*words, environment=served.client).returncode == 0
+        terminal.shows(re.compile(rf"exited .*echo {name}").search)
+        terminal.resize(100, 30)
+    terminal.shows(re.compile(r"exited .*echo first").search)
+    terminal.type("C-c")
+    terminal.prompts("$")
+    terminal.line("echo left with $?")
+    terminal.shows("left with 130")
 
 
 def test_a_session_outlives_a_restart_of_the_gateway():
