@@ -63,10 +63,14 @@ final class OwnedProcess: @unchecked Sendable {
     var call: UInt64 = 0
     var reader: LogReader?
     private var hasEnded = false
+    private var callerIsThere = false
 
     init(link: SupervisorLink) {
         self.link = link
     }
+
+    /// Whatever ends the call now, it is not its caller's going: the process goes on.
+    func callerStays() { callerIsThere = true }
 
     /// The caller has seen everything: nothing depends on it any more.
     func complete() { end(.completed) }
@@ -75,7 +79,8 @@ final class OwnedProcess: @unchecked Sendable {
     func end(of call: ServerCall) {
         switch call.cancellation {
         case .reset, .deadline: end(.cancelled)
-        case .connectionLost, .shutdown, nil: end(.lost)
+        case .connectionLost, .shutdown: end(.lost)
+        case nil: end(callerIsThere ? .completed : .lost)
         }
     }
 
