@@ -68,7 +68,11 @@ private func at(_ milliseconds: Int64) -> Instant {
         #expect(plan.due(now: at(3000)) == .kill)
         #expect(plan.due(now: at(3001)) == .nothing)
         #expect(plan.request(.shutdown, grace: .zero, now: at(3002)) == .nothing)
-        #expect(plan.cause == .stopped)
+        #expect(plan.cause == .timeout)
+        var killed = StopPlan()
+        _ = killed.request(.callerGone, grace: .zero, now: at(0))
+        _ = killed.request(.timeout, grace: .seconds(5), now: at(1))
+        #expect(killed.cause == .callerGone)
     }
 
     @Test func aStopWithoutGraceKillsAtOnce() {
@@ -212,7 +216,13 @@ private func at(_ milliseconds: Int64) -> Instant {
         #expect(SignalName.name(of: 36) == "SIGRTMIN+2")
         #expect(SignalName.number(of: "SIGRTMAX") == 64)
         #expect(SignalName.number(of: "RTMAX-1") == 63)
-        for text in ["0", "65", "", "SIG", "RTMIN+999999999999", "RTMIN-1", "１"] {
+        for (alias, number) in [("SIGIO", 29), ("poll", 29), ("IOT", 6), ("SigCld", 17)] {
+            #expect(SignalName.number(of: alias) == Int32(number))
+        }
+        for text in [
+            "0", "65", "", "SIG", "RTMIN+999999999999", "RTMIN-1", "１", "+15", "-15", "RTMIN++1",
+            "RTMAX--1", "ſIGTERM", "RTMIN+",
+        ] {
             #expect(SignalName.number(of: text) == nil, "\(text)")
         }
     }

@@ -45,8 +45,7 @@ extension Supervisor {
             )
         case .running:
             // The command has answered for itself; what is left of it is only cleared away.
-            let hasEnded = process.commandEndedAt != nil && cause != .timeout
-            let effective = hasEnded ? StopCause.descendants : cause
+            let effective = process.commandEndedAt == nil ? cause : StopCause.descendants
             act(process.stopPlan.request(effective, grace: grace, now: now), on: process)
         }
     }

@@ -245,6 +245,8 @@ public final class Supervisor {
         case .timeout(let serial):
             guard let process = processes[serial] else { return }
             process.timers.timeout = nil
+            // It may have ended in time, and only not been looked at.
+            reap(process)
             stop(process, .timeout, grace: process.grace)
         case .queueTimeout(let serial):
             guard let process = processes[serial] else { return }
