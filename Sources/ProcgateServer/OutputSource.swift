@@ -15,6 +15,8 @@ final class OutputSource: BodySource, KeptAlive {
     struct Options {
         /// Announce `queued` and `started` (Exec, an Attach that starts).
         var announcesStart = false
+        /// The process as it was told to wait, even where that is over by now.
+        var queued: Process?
         /// End behind the record with this number; with `exited` where the process had
         /// ended by then.
         var lastSeq: UInt64?
@@ -142,9 +144,9 @@ final class OutputSource: BodySource, KeptAlive {
 
     private func announceStart() {
         let log = reader.log
-        if announced == .nothing, log.stage == .queued {
+        if announced == .nothing, let queued = options.queued {
             announced = .queued
-            append(.queued(log.process))
+            append(.queued(queued))
         }
         // What never ran has no start.
         if announced != .started, log.stage != .queued, log.process.startedAt > 0 {

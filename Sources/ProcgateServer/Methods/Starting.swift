@@ -47,6 +47,9 @@ extension Worker {
             // What has only now been started has nothing that its caller could have seen.
             let first = following.started.joined ? seq : 1
             owned.reader = LogReader(following.log, from: first, owner: owned.call)
+            if let process = following.started.process, process.status == .queued {
+                owned.queued = process
+            }
             return owned
         } catch {
             owned.end(of: call)
@@ -62,6 +65,8 @@ final class OwnedProcess: @unchecked Sendable {
     let link: SupervisorLink
     var call: UInt64 = 0
     var reader: LogReader?
+    /// As it stood when it was accepted, where it had to wait.
+    var queued: Process?
     private var hasEnded = false
     private var callerIsThere = false
 
