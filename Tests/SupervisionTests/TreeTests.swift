@@ -76,6 +76,27 @@ extension WithProcesses {
             try harness.shutDown()
         }
 
+        @Test func aDescendantThatPrintsWithoutEndIsNotListenedToWithoutEnd() throws {
+            let harness = try Harness()
+            let process = try harness.run(shell("yes & exit 3"))
+            #expect(process.outcome == .exitCode(3))
+            #expect(process.endedAt - process.startedAt < 10_000)
+            try harness.shutDown()
+        }
+
+        @Test(arguments: [true, false])
+        func whatCameWhileTheLoopStoodStillIsRead(usesCgroups: Bool) throws {
+            let harness = try Harness { $0.usesCgroups = usesCgroups }
+            let started = try harness.start(
+                shell("(sleep 0.1; echo late; sleep 30) & echo early"))
+            try harness.waitForOutput(of: started.process.id)
+            // Longer than pipes may be quiet.
+            usleep(500_000)
+            let process = try harness.end(of: started.process.id)
+            #expect(process.stdoutBytes == 11)
+            try harness.shutDown()
+        }
+
         @Test(arguments: [true, false])
         func aDescendantThatKeepsThePipesIsDrainedAndLivesOn(usesCgroups: Bool) throws {
             let harness = try Harness { $0.usesCgroups = usesCgroups }

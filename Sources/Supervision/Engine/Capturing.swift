@@ -79,6 +79,9 @@ extension Supervisor {
             let isFull = count == room.count
             keep(process, pipe, count: count, from: room)
             process.lastOutputAt = now
+            if let end = process.commandEndedAt, now < end + Drain.longestTime {
+                process.hasLookedLate = false
+            }
             process.unreadAtEnd = max(0, process.unreadAtEnd - count)
             pipe.pacing.didRead(count, at: now)
             if count >= ReadPacing.fullReadBytes, !pipe.hasGrown, !pipe.isTerminal {

@@ -137,8 +137,22 @@ extension Supervisor {
                 try launchWithPipes(process, plan)
             }
         } catch {
-            launchFailed(process, step: CLINUX_STEP_CLONE, code: error.code)
+            guard error.call == "sendmsg", error.code == EPIPE else {
+                return launchFailed(process, step: CLINUX_STEP_CLONE, code: error.code)
+            }
+            // The launcher has died, and that is about to be told: this waits for the next one.
+            takeBackLaunch(process)
+            launchLine.append(process.serial)
         }
+    }
+
+    /// Undoes what was prepared for a launch that did not take place.
+    private func takeBackLaunch(_ process: SupervisedProcess) {
+        cancelTimer(process, \.launch)
+        closeDescriptors(of: process)
+        if let tree = process.tree { forest.clear(tree) }
+        process.tree = nil
+        process.launchedAt = nil
     }
 
     private func applyLimits(
@@ -235,33 +249,59 @@ extension Supervisor {
     // MARK: Launched
 
     func takeLaunches() {
+        guard launcher.isRunning else { return }
         do {
             while try launcher.takeResult({ ticket, result in launched(ticket, result) }) {}
         } catch {
             restartLauncher()
         }
-        while launcher.hasRoom, let serial = launchLine.popFirst() {
-            if let process = processes[serial] { launch(process) }
+        launchFromLine()
+    }
+
+    private func launchFromLine() {
+        // Each once: one that finds the launcher dead stands in the line again.
+        for _ in 0..<launchLine.count {
+            guard launcher.hasRoom, let serial = launchLine.popFirst() else { return }
+            guard let process = processes[serial], process.phase == .launching else { continue }
+            launch(process)
         }
     }
 
     func restartLauncher() {
         poller.remove(launcher.socket)
         forest.forgets(launcher.pid)
-        guard let lost = try? launcher.restart() else {
-            // Without a launcher nothing can be started; the next child's end tries again.
+        for serial in launcher.abandon() {
+            guard let process = processes[serial], process.phase == .launching else { continue }
+            if let tree = process.tree {
+                // The child may have come to run the command.
+                forest.kill(tree)
+                leaveTree(tree, of: process)
+            }
+            launchFailed(process, step: CLINUX_STEP_CLONE, code: ECHILD)
+        }
+        startLauncher()
+    }
+
+    /// Before another launcher is tried, where the host had no process or descriptor for one.
+    private static let launcherPause: Duration = .milliseconds(200)
+
+    func startLauncher() {
+        guard !launcher.isRunning else { return }
+        do {
+            try launcher.restart()
+            try poller.add(launcher.socket, .input, token: EventSource.launcher.token(0))
+        } catch {
+            // One that cannot be heard of is as good as none; it ends with its socket.
+            _ = launcher.abandon()
+            _ = timers.add(.launcher, at: now + Self.launcherPause)
             return
         }
         forest.knows(launcher.pid)
-        try? poller.add(launcher.socket, .input, token: EventSource.launcher.token(0))
-        for serial in lost {
-            guard let process = processes[serial] else { continue }
-            launchFailed(process, step: CLINUX_STEP_CLONE, code: ECHILD)
-        }
+        launchFromLine()
     }
 
     private func launched(_ serial: UInt64, _ result: consuming LaunchResult) {
-        guard let process = processes[serial] else { return }
+        guard let process = processes[serial], process.phase == .launching else { return }
         cancelTimer(process, \.launch)
         switch consume result {
         case .failed(let step, let code):
@@ -279,8 +319,7 @@ extension Supervisor {
 
     /// Again, without a cgroup: this host has them, but lets nobody in.
     private func relaunch(_ process: SupervisedProcess) {
-        closeDescriptors(of: process)
-        process.tree = nil
+        takeBackLaunch(process)
         launch(process)
     }
 
@@ -344,6 +383,7 @@ extension Supervisor {
     // MARK: Failed
 
     func launchFailed(_ process: SupervisedProcess, step: clinux_launch_step, code: Int32) {
+        cancelTimer(process, \.launch)
         let command = process.plan?.arguments.first ?? process.record.command
         let failure = LaunchFailure(step: step, code: code, command: command)
         closeDescriptors(of: process)

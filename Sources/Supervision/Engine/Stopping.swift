@@ -38,11 +38,13 @@ extension Supervisor {
             return
         case .queued:
             takeOutOfQueue(process, cause, signal: SignalName.terminate)
+        case .launching where process.launchedAt == nil:
+            takeOutOfQueue(process, cause, signal: SignalName.terminate)
         case .launching:
             let planned = process.stopAfterLaunch
-            process.stopAfterLaunch = (
-                planned?.cause ?? cause, min(planned?.grace ?? grace, grace)
-            )
+            let grace = min(planned?.grace ?? grace, grace)
+            process.stopAfterLaunch = (planned?.cause ?? cause, grace)
+            endLaunch(process, within: grace)
         case .running:
             // The command has answered for itself; what is left of it is only cleared away.
             let effective = process.commandEndedAt == nil ? cause : StopCause.descendants
@@ -70,11 +72,25 @@ extension Supervisor {
         settle(process)
     }
 
-    /// It never starts.
+    /// A child that has not come to execute its command when the grace time is over is killed.
+    private func endLaunch(_ process: SupervisedProcess, within grace: Duration) {
+        var deadline = now + grace
+        if grace <= .zero {
+            launcher.killLate(process.serial)
+            // It may not have been there yet.
+            deadline = now + Self.launchRetryTime
+        } else if let launchedAt = process.launchedAt {
+            deadline = min(deadline, launchedAt + Self.launchTime)
+        }
+        setTimer(process, \.launch, .launch(process.serial), at: deadline)
+    }
+
+    /// It never starts: it waits for a place, or for the launcher.
     private func takeOutOfQueue(
         _ process: SupervisedProcess, _ cause: StopCause, signal: Int32
     ) {
-        admission.leave(process.serial)
+        let hadPlace = process.phase == .launching
+        if !hadPlace { admission.leave(process.serial) }
         process.record.status = .killed
         process.record.outcome = .signal(signal)
         process.record.signalName = SignalName.name(of: signal)
@@ -83,7 +99,7 @@ extension Supervisor {
         case .shutdown: process.record.terminationReason = .shutdown
         default: process.record.terminationReason = .stopped
         }
-        end(process, hadPlace: false)
+        end(process, hadPlace: hadPlace)
     }
 
     func queueTimeOut(_ process: SupervisedProcess) {
@@ -119,7 +135,7 @@ extension Supervisor {
         case .queued, .launching:
             let ends = [SignalName.terminate, SignalName.interrupt, SignalName.kill]
             guard ends.contains(number) else { throw .notRunning }
-            if process.phase == .queued {
+            if process.phase == .queued || process.launchedAt == nil {
                 takeOutOfQueue(process, .stopped, signal: number)
             } else {
                 stop(process, .stopped, grace: .zero)

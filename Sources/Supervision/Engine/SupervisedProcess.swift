@@ -58,6 +58,8 @@ final class SupervisedProcess {
     var lastOutputAt: Instant?
     /// Of what was in the pipes when the command was reaped: not read yet.
     var unreadAtEnd = 0
+    /// Its pipes were looked at once more since they were last read.
+    var hasLookedLate = false
     /// Nothing of its tree was left when the command was reaped, so nothing can be later.
     var treeWasGoneAtEnd = false
     var ranOutOfMemory = false

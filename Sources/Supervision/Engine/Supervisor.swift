@@ -40,6 +40,8 @@ enum TimerTarget {
     case pace(UInt64, OutputStreamKind)
     /// A launch takes too long.
     case launch(UInt64)
+    /// There is no launcher, and another one is tried.
+    case launcher
     /// Ended processes, free segments.
     case housekeeping
 }
@@ -105,6 +107,8 @@ public final class Supervisor {
     private static let pooledSegments = 64
     /// A command is executed within a millisecond; a file system that is slow may take longer.
     static let launchTime: Duration = .seconds(5)
+    /// Until one that is to be stopped and could not be killed is looked at again.
+    static let launchRetryTime: Duration = .milliseconds(100)
     /// 4 TiB; the address space has 128.
     private static let largestOutputMemory = 1 << 42
 
@@ -112,6 +116,8 @@ public final class Supervisor {
     public init(_ configuration: SupervisorConfiguration) throws {
         self.configuration = configuration
         clinux_ignore_signals()
+        // Whoever started it may have stood in a file system that is to be unmounted.
+        _ = chdir("/")
         launcher = try Launcher()
         // For thousands of processes; the launcher, forked before, gives children what was
         // there.
@@ -276,7 +282,11 @@ public final class Supervisor {
             guard let process = processes[serial], process.phase == .launching else { return }
             process.timers.launch = nil
             launcher.killLate(serial)
-            setTimer(process, \.launch, .launch(serial), at: now + Self.launchTime)
+            let isAwaited = process.stopAfterLaunch != nil
+            let pause = isAwaited ? Self.launchRetryTime : Self.launchTime
+            setTimer(process, \.launch, .launch(serial), at: now + pause)
+        case .launcher:
+            startLauncher()
         case .housekeeping:
             housekeepingTimer = nil
             keepHouse()
