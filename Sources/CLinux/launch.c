@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -102,6 +103,9 @@ static void execute(struct clinux_launch *launch) {
 
 static void become_user(struct clinux_launch *launch) {
     if (launch->change_user) {
+        // A session keyring of its own, instead of the supervisor's; a host without keys has
+        // none to give away.
+        syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
         // Raw: Glibc would ask every thread of the shared memory to do the same.
         if (syscall(SYS_setgroups, launch->group_count, launch->groups) != 0)
             fail(launch, CLINUX_STEP_GROUPS);

@@ -1,5 +1,6 @@
 // Commands that run: how they are found, what they see, how they end.
 
+import CLinux
 import Glibc
 import LinuxIO
 import OutputLog
@@ -158,6 +159,14 @@ extension WithProcesses {
             #expect(processor.limitsEnforced == LimitsEnforcement.none)
             #expect(try harness.run(shell("true")).limitsEnforced == .unspecified)
             try harness.shutDown()
+        }
+
+        @Test func aLimitBeyondTheHostsIsTheHosts() {
+            let hard = clinux_limit(CLINUX_LIMIT_PROCESSES).hard
+            let limit = clinux_launch_limit.same(CLINUX_LIMIT_PROCESSES, .max)
+            #expect(limit.soft == hard)
+            #expect(limit.hard == hard)
+            #expect(clinux_launch_limit.same(CLINUX_LIMIT_PROCESSES, 7).soft == 7)
         }
 
         @Test func everyCommandLeadsASessionOfItsOwn() throws {

@@ -154,6 +154,21 @@ extension WithProcesses {
             try harness.shutDown()
         }
 
+        @Test func aCgroupThatWasChangedIsNotUsedAgain() throws {
+            let harness = try Harness()
+            try #require(harness.supervisor.forest.usesCgroups)
+            let started = try harness.start(shell("sleep 0.2"))
+            let tree = try #require(harness.supervisor.processes[started.serial]?.tree)
+            guard case .cgroup(let leaf) = tree.bond else { throw Harness.TimedOut() }
+            #expect(leaf.isClean)
+            #expect(mkdirat(leaf.directory.raw, "nested", 0o755) == 0)
+            #expect(!leaf.isClean)
+            _ = try harness.end(of: started.process.id)
+            #expect(faccessat(leaf.directory.raw, "nested", F_OK, 0) != 0)
+            #expect(try harness.run(shell("echo x")).stdoutBytes == 2)
+            try harness.shutDown()
+        }
+
         @Test func whatAnEarlierSupervisorLeftIsClearedAway() throws {
             let harness = try Harness()
             try #require(harness.supervisor.forest.usesCgroups)

@@ -128,6 +128,7 @@ extension Supervisor {
         let tree = forest.plant()
         process.tree = tree
         process.launchedAt = .now()
+        process.launchCount += 1
         setTimer(process, \.launch, .launch(process.serial), at: now + Self.launchTime)
         applyLimits(process, tree, &plan)
         do {
@@ -160,8 +161,7 @@ extension Supervisor {
     ) {
         if let mark = forest.markLimit(of: tree) { plan.limits.append(mark) }
         guard let limits = process.limits, limits != ResourceLimits() else { return }
-        if case .cgroup(let leaf) = tree.bond, forest.limitsWholeTrees {
-            leaf.apply(limits)
+        if case .cgroup(let leaf) = tree.bond, forest.limitsWholeTrees, leaf.apply(limits) {
             process.record.limitsEnforced = .cgroup
             return
         }
@@ -305,7 +305,9 @@ extension Supervisor {
         cancelTimer(process, \.launch)
         switch consume result {
         case .failed(let step, let code):
-            if step == CLINUX_STEP_CLONE, forest.abandonCgroups(after: code) {
+            if step == CLINUX_STEP_CLONE, process.launchCount < Self.mostLaunches,
+                let tree = process.tree, forest.abandonCgroup(of: tree, after: code)
+            {
                 relaunch(process)
             } else {
                 launchFailed(process, step: step, code: code)
@@ -317,8 +319,12 @@ extension Supervisor {
         }
     }
 
-    /// Again, without a cgroup: this host has them, but lets nobody in.
+    /// Of one process, where cgroups keep it from starting.
+    private static let mostLaunches = 4
+
+    /// Again, without the cgroup that let it not in.
     private func relaunch(_ process: SupervisedProcess) {
+        process.tree = nil
         takeBackLaunch(process)
         launch(process)
     }
@@ -444,8 +450,10 @@ struct LaunchFailure {
 }
 
 extension clinux_launch_limit {
-    /// Soft and hard alike.
+    /// Soft and hard alike; no more than the hard limit that there is, which not everybody may
+    /// raise.
     static func same(_ resource: clinux_limit_kind, _ value: UInt64) -> clinux_launch_limit {
-        clinux_launch_limit(resource: resource, soft: value, hard: value)
+        let limit = min(value, clinux_limit(resource).hard)
+        return clinux_launch_limit(resource: resource, soft: limit, hard: limit)
     }
 }

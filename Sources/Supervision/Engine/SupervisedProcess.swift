@@ -35,6 +35,7 @@ final class SupervisedProcess {
     /// Starts that wait for the launch.
     var waitingStarts: [(call: CallID, follow: Bool, joined: Bool)] = []
     var launchedAt: Instant?
+    var launchCount = 0
     /// Asked for while it was being launched.
     var stopAfterLaunch: (cause: StopCause, grace: Duration)?
 
