@@ -55,6 +55,21 @@ private func at(_ milliseconds: Int64) -> Instant {
         }
     }
 
+    @Test func theQueueIsFullByWhatItHoldsToo() {
+        var queue = AdmissionQueue(maxRunning: 1, maxQueued: 10, maxQueuedBytes: 100)
+        // Whoever starts at once holds nothing in the queue.
+        #expect(queue.admit(1, bytes: 1000) == .start)
+        #expect(queue.admit(2, bytes: 101) == .refuse)
+        #expect(queue.admit(3, bytes: 60) == .wait)
+        #expect(queue.admit(4, bytes: 41) == .refuse)
+        #expect(queue.admit(5, bytes: 40) == .wait)
+        queue.leave(3)
+        #expect(queue.queuedBytes == 40)
+        queue.finish()
+        #expect(queue.next() == 5)
+        #expect(queue.queuedBytes == 0)
+    }
+
     // MARK: Stop
 
     @Test func aStopGivesTermThenKill() {
@@ -179,10 +194,11 @@ private func at(_ milliseconds: Int64) -> Instant {
     @Test func endedProcessesAreForgottenInTheOrderTheyEnded() {
         var ledger = EndedLedger()
         for serial in 1...200 as ClosedRange<UInt64> {
-            ledger.add(serial, expiresAt: at(Int64(serial)))
+            ledger.add(serial, expiresAt: at(Int64(serial)), bytes: Int(serial))
         }
         for serial in 1...150 as ClosedRange<UInt64> where serial % 2 == 0 { ledger.remove(serial) }
         #expect(ledger.count == 125)
+        #expect(ledger.recordBytes == 20_100 - 75 * 76)
         #expect(ledger.popExpired(at: at(0)) == nil)
         #expect(ledger.popExpired(at: at(3)) == 1)
         #expect(ledger.popExpired(at: at(3)) == 3)

@@ -187,6 +187,8 @@ extension WithProcesses {
                 $0.args = .init(repeating: String(long.prefix(100_000)), count: 80)
             }
             #expect(try harness.refusal(of: many) == .argumentsTooLong)
+            let labelled = shell("true") { $0.labels = ["long": long, "longer": long] }
+            #expect(try harness.refusal(of: labelled) == .argumentsTooLong)
             for cwd in ["/no/such", "/etc/passwd", "no-such", "\0"] {
                 #expect(try harness.refusal(of: shell("true") { $0.cwd = cwd }) == .cwdInvalid)
             }

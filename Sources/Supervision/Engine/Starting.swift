@@ -31,11 +31,12 @@ extension Supervisor {
             keyed = (name, digest)
         }
         let plan = try planner.plan(request.spec, now: now)
-        let decision = admission.admit(nextSerial)
+        let decision = admission.admit(nextSerial, bytes: request.heldBytes(with: plan))
         guard decision != .refuse else {
             throw Refusal(
                 .tooManyProcesses,
-                "\(configuration.maxRunning) processes run and \(admission.queuedCount) wait")
+                "\(configuration.maxRunning) processes run and \(admission.queuedCount) wait,"
+                    + " with \(admission.queuedBytes) bytes of input and arguments")
         }
         let process = SupervisedProcess(
             serial: nextSerial, id: randomID(), request: request, plan: plan,
@@ -410,6 +411,21 @@ extension Supervisor {
         process.record.status = .failed
         process.record.terminationReason = .startFailed
         end(process, hadPlace: true)
+    }
+}
+
+extension StartRequest {
+    /// What a process that was asked for holds while it waits.
+    fileprivate func heldBytes(with plan: LaunchPlan) -> Int {
+        var bytes = 4096
+        if case .bytes(let input) = stdin { bytes += input.count }
+        for strings in [plan.arguments, plan.environment, plan.paths] {
+            for string in strings { bytes += string.utf8.count + 16 }
+        }
+        // Once more in its record.
+        for string in spec.args { bytes += string.utf8.count + 16 }
+        for (name, value) in spec.labels { bytes += name.utf8.count + value.utf8.count + 32 }
+        return bytes
     }
 }
 

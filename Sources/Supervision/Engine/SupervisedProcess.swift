@@ -130,6 +130,12 @@ final class SupervisedProcess {
     }
 
     var id: String { record.id }
+
+    /// What it costs beside its output: this object and its tables, and what it was called with.
+    var recordBytes: Int { Self.fixedBytes + record.approximateBytes + requestKey.utf8.count }
+
+    private static let fixedBytes = 2048
+
     var outputs: [OutputPipe] { [stdout, stderr].compactMap { $0 } }
 
     func output(_ stream: OutputStreamKind) -> OutputPipe? {

@@ -109,6 +109,8 @@ public final class Supervisor {
     static let launchTime: Duration = .seconds(5)
     /// Until one that is to be stopped and could not be killed is looked at again.
     static let launchRetryTime: Duration = .milliseconds(100)
+    /// The largest request can wait, however little memory output has: 16 MiB of input.
+    private static let leastQueuedBytes = 32 << 20
     /// 4 TiB; the address space has 128.
     private static let largestOutputMemory = 1 << 42
 
@@ -136,7 +138,8 @@ public final class Supervisor {
         planner = LaunchPlanner(
             shell: configuration.shell, defaultUser: configuration.defaultUser)
         admission = AdmissionQueue(
-            maxRunning: configuration.maxRunning, maxQueued: configuration.maxQueued)
+            maxRunning: configuration.maxRunning, maxQueued: configuration.maxQueued,
+            maxQueuedBytes: max(configuration.maxOutputMemory, Self.leastQueuedBytes))
         batch = .allocate(capacity: Poller.batchCount)
         forest.knows(launcher.pid)
         try poller.add(signals.raw, .input, token: EventSource.signals.token(0))
