@@ -68,8 +68,9 @@ extension Supervisor {
 
     private func read(_ process: SupervisedProcess, _ pipe: OutputPipe) {
         pipe.state = .idle
-        if process.isHeldBack {
+        if isHeldBack(process) {
             pipe.state = .held
+            if memoryIsScarce { waitingForRoom.insert(process.serial) }
             return
         }
         if !pipe.stash.isEmpty, !commitStash(process, pipe) { return }
@@ -121,9 +122,20 @@ extension Supervisor {
         if pipe.stream == .stdout { process.stdout = nil } else { process.stderr = nil }
     }
 
-    /// A reader has made room: read what was held.
+    /// Held processes, which drop nothing, have taken more than their part of the arena.
+    private var memoryIsScarce: Bool { arena.bytesInUse > configuration.maxOutputMemory }
+
+    private func isHeldBack(_ process: SupervisedProcess) -> Bool {
+        process.isHeldBack(memoryIsScarce: memoryIsScarce)
+    }
+
+    /// A reader, or memory that was freed, has made room: read what was held.
     func readHeld(_ process: SupervisedProcess) {
-        guard !process.isHeldBack else { return }
+        guard !isHeldBack(process) else {
+            // Without that it might have gone on: it is asked again when something is freed.
+            if memoryIsScarce { waitingForRoom.insert(process.serial) }
+            return
+        }
         for pipe in process.outputs where pipe.state == .held { enqueue(process, pipe) }
     }
 

@@ -143,10 +143,12 @@ final class SupervisedProcess {
     }
 
     /// Unreleased output fills its window. What the command left in its pipes is read beyond
-    /// that, so that its end depends on no reader.
-    var isHeldBack: Bool {
+    /// that, so that its end depends on no reader. `memoryIsScarce`: all output together is more
+    /// than it may be; who waits for a reader then waits with less, so that others go on.
+    func isHeldBack(memoryIsScarce: Bool) -> Bool {
         guard log.isHeld else { return false }
-        let window = holdsWhenFull ? retainBytes : SupervisorConfiguration.holdWindowBytes
+        let own = holdsWhenFull ? retainBytes : SupervisorConfiguration.holdWindowBytes
+        let window = memoryIsScarce ? min(own, SupervisorConfiguration.scarceWindowBytes) : own
         guard commandEndedAt != nil else { return log.unreleasedBytes >= max(window, 1) }
         // Who is being stopped ends, whether or not somebody reads.
         if stopPlan.isStopping { return false }
