@@ -67,6 +67,10 @@ final class OutputSource: BodySource, KeptAlive {
 
     func available(limit: Int) -> BodyAvailability {
         isWaiting = false
+        if reader.isCutOff, !isFinished {
+            fail(.linkLost)
+            return .end
+        }
         if reader.isBetweenRecords {
             if events.readableBytes == 0, !isFinished { advanceToNextRecord() }
             if events.readableBytes > 0 {
@@ -213,6 +217,9 @@ extension GRPCStatus {
             "what was asked for has been dropped; the first record retained is \(seq)",
             metadata: ["first_retained_seq": String(seq)])
     }
+
+    static let linkLost = GRPCStatus.refusal(
+        .supervisorUnavailable, "the link to the supervisor was lost; repeat the call")
 
     static let corruptLog = GRPCStatus(.dataLoss, "the log cannot be read")
 }
