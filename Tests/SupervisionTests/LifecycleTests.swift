@@ -408,9 +408,10 @@ extension WithProcesses {
                 harness.supervisor.start(request, by: call)
             }
             #expect(harness.supervisor.launchLine.count == 4)
-            let waiting = try #require(harness.supervisor.processes.values.max {
-                $0.serial < $1.serial
-            })
+            let waiting = try #require(
+                harness.supervisor.processes.values.max {
+                    $0.serial < $1.serial
+                })
             let process = try harness.process {
                 harness.supervisor.stop(waiting.id, grace: nil, by: $0)
             }

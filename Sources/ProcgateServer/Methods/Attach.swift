@@ -114,7 +114,7 @@ extension Worker {
                 await stdin.settle()
                 do throws(GRPCStatus) {
                     try await act(on: request, for: processID)
-                } catch where error.isAboutAnEndedProcess {
+                } catch  where error.isAboutAnEndedProcess {
                     continue
                 }
             }
