@@ -367,8 +367,13 @@ static _Noreturn void launcher_main(struct clinux_launcher *launcher, int socket
         struct clinux_launch *launch =
             (void *)((char *)launcher->slots + launcher->slot_bytes * slot);
         child.launch = launch;
+        int expected = launch->has_terminal + launch->has_stdin + launch->has_stdout +
+                       launch->has_stderr + launch->has_cgroup;
         int cgroup = launch->has_cgroup && count > 0 ? child.descriptors[count - 1] : -1;
-        int pidfd = make_child(&child, stack, cgroup);
+        int pidfd = -1;
+        // Without room for all of them here, some were lost on the way.
+        if (count == expected) pidfd = make_child(&child, stack, cgroup);
+        else errno = EMFILE;
         if (pidfd < 0) {
             launch->step = CLINUX_STEP_CLONE;
             launch->error = errno;

@@ -114,8 +114,8 @@ extension Worker {
                 await stdin.settle()
                 do throws(GRPCStatus) {
                     try await act(on: request, for: processID)
-                } catch  where error.isAboutAnEndedProcess {
-                    continue
+                } catch {
+                    guard error.isAboutAnEndedProcess else { throw error }
                 }
             }
         }

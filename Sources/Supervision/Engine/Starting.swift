@@ -273,11 +273,6 @@ extension Supervisor {
         forest.forgets(launcher.pid)
         for serial in launcher.abandon() {
             guard let process = processes[serial], process.phase == .launching else { continue }
-            if let tree = process.tree {
-                // The child may have come to run the command.
-                forest.kill(tree)
-                leaveTree(tree, of: process)
-            }
             launchFailed(process, step: CLINUX_STEP_CLONE, code: ECHILD)
         }
         startLauncher()
@@ -395,8 +390,14 @@ extension Supervisor {
         let failure = LaunchFailure(step: step, code: code, command: command)
         closeDescriptors(of: process)
         if let tree = process.tree {
-            forest.clear(tree)
-            process.tree = nil
+            if step == CLINUX_STEP_CLONE, !forest.isEmpty(tree) {
+                // It came to run the command, and cannot be supervised: nobody stays of it.
+                forest.kill(tree)
+                leaveTree(tree, of: process)
+            } else {
+                forest.clear(tree)
+                process.tree = nil
+            }
         }
         if let refusal = failure.refusal(directory: process.record.cwd), !process.isAnnounced {
             // It never was a process: the callers are told why.

@@ -228,7 +228,7 @@ extension Supervisor {
         if shutdown != nil { forest.kill(tree) }
     }
 
-    private func scheduleLingering(_ serial: UInt64) {
+    func scheduleLingering(_ serial: UInt64) {
         let interval = shutdown == nil ? Self.lingerInterval : Self.sweepInterval
         _ = timers.add(.sweep(serial), at: now + interval)
     }

@@ -275,6 +275,10 @@ public final class Supervisor {
             follow(process.owners.windowPassed(), of: process)
         case .sweep(let serial):
             processes[serial]?.timers.sweep = nil
+            if let tree = lingering[serial], tree.events != nil {
+                // It could not be polled.
+                scheduleLingering(serial)
+            }
             treeChanged(serial)
         case .pace(let serial, let stream):
             guard let process = processes[serial], let pipe = process.output(stream),

@@ -66,7 +66,8 @@ final class Forest {
 
     /// The limit that marks the tree, where that is its bond.
     func markLimit(of tree: ProcessTree) -> clinux_launch_limit? {
-        guard case .mark(let mark) = tree.bond else { return nil }
+        // A host that lets nobody have a message queue lets nobody be marked so.
+        guard case .mark(let mark) = tree.bond, mark <= hardMarkLimit else { return nil }
         return clinux_launch_limit(
             resource: CLINUX_LIMIT_MESSAGE_QUEUES, soft: mark, hard: hardMarkLimit)
     }

@@ -159,14 +159,15 @@ public final class FollowedLog: @unchecked Sendable {
         link.send(.release(release), for: call)
     }
 
-    /// Answers, in order, the retirements that no reader stands in the way of.
+    /// Answers the retirements that no reader stands in the way of: one that stands still holds
+    /// its own segment, and none of those behind it.
     fileprivate func acknowledgeRetired() {
-        guard let first = unacknowledged.first else { return }
-        let pinned = readers.values.compactMap(\.pinned).min() ?? .max
-        guard pinned > first else { return }
-        let free = unacknowledged.prefix { $0 < pinned }
-        for ordinal in free { link.acknowledge(serial: serial, ordinal: ordinal) }
-        unacknowledged.removeFirst(free.count)
+        if unacknowledged.isEmpty { return }
+        let pinned = readers.values.compactMap(\.pinned)
+        for ordinal in unacknowledged where !pinned.contains(ordinal) {
+            link.acknowledge(serial: serial, ordinal: ordinal)
+        }
+        unacknowledged.removeAll { !pinned.contains($0) }
     }
 
     private func wakeReaders() {
