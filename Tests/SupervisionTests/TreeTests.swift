@@ -154,6 +154,20 @@ extension WithProcesses {
             try harness.shutDown()
         }
 
+        @Test func whoHasLeftEveryTreeGoesWithTheSupervisor() throws {
+            let harness = try Harness { $0.usesCgroups = false }
+            let escape =
+                "(setsid prlimit --msgqueue=4096:4096 sh -c 'echo $$; exec sleep 300' "
+                + "</dev/null 2>/dev/null &); sleep 0.5"
+            let (_, text) = try harness.output(of: shell(escape))
+            let pid = try #require(text.split(separator: "\n").first.flatMap { pid_t($0) })
+            #expect(ProcessTable.entry(pid).map { !$0.isZombie } == true)
+            let call = harness.newCall()
+            harness.supervisor.shutDown(grace: .zero, by: call)
+            _ = try harness.answer(to: call)
+            #expect(ProcessTable.entry(pid).map(\.isZombie) ?? true)
+        }
+
         @Test func aCgroupThatWasChangedIsNotUsedAgain() throws {
             let harness = try Harness()
             try #require(harness.supervisor.forest.usesCgroups)

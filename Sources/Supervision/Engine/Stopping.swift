@@ -268,10 +268,29 @@ extension Supervisor {
         checkShutdown()
     }
 
+    /// Five seconds' worth.
+    private static let mostStrayRounds = 1000
+
+    /// Without cgroups a descendant that has changed what marked it, and left its session and its
+    /// parents, is in no tree. This process has adopted it, and takes it along. Returns whether
+    /// there was one.
+    private func killStrays(round: Int) -> Bool {
+        guard !forest.usesCgroups, round < Self.mostStrayRounds else { return false }
+        reapOrphans()
+        let strays = forest.strays
+        for pid in strays { _ = kill(pid, SIGKILL) }
+        return !strays.isEmpty
+    }
+
     func checkShutdown() {
         guard let state = shutdown, !state.isFinished, lingering.isEmpty,
             processes.values.allSatisfy({ $0.phase == .ended })
         else { return }
+        if killStrays(round: state.strayRounds) {
+            shutdown?.strayRounds += 1
+            _ = timers.add(.strays, at: now + Self.sweepInterval)
+            return
+        }
         shutdown?.isFinished = true
         shutdown?.calls = []
         for call in state.calls { reply(call, .done) }

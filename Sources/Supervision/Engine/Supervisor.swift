@@ -42,6 +42,8 @@ enum TimerTarget {
     case launch(UInt64)
     /// There is no launcher, and another one is tried.
     case launcher
+    /// Whoever belongs to no tree is looked for again.
+    case strays
     /// Ended processes, free segments.
     case housekeeping
 }
@@ -101,6 +103,8 @@ public final class Supervisor {
     struct ShutdownState {
         var calls: [CallID]
         var isFinished = false
+        /// How often strays were killed.
+        var strayRounds = 0
     }
 
     /// The free segments that keep their pages: 16 MiB.
@@ -294,6 +298,8 @@ public final class Supervisor {
             setTimer(process, \.launch, .launch(serial), at: now + pause)
         case .launcher:
             startLauncher()
+        case .strays:
+            checkShutdown()
         case .housekeeping:
             housekeepingTimer = nil
             keepHouse()

@@ -139,6 +139,11 @@ final class Forest {
         }
     }
 
+    /// Living children of the supervisor that are nobody's, or whose tree has been taken back.
+    var strays: [pid_t] {
+        ProcessTable.ownChildren().filter { !knownChildren.contains($0) && isLiving($0) }
+    }
+
     /// Everybody in the tree.
     func members(of tree: ProcessTree) -> [pid_t] {
         switch tree.bond {
@@ -194,10 +199,10 @@ final class Forest {
 
     /// Those that live. Without a descriptor left for them they have -1.
     private func open(_ pids: [pid_t]) -> [(pid: pid_t, pidfd: Int32)] {
-        pids.compactMap { pid in
+        pids.compactMap { pid -> (pid: pid_t, pidfd: Int32)? in
             let pidfd = clinux_pidfd_open(pid)
-            if pidfd >= 0 { return (pid, pidfd) }
-            return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? (pid, -1) : nil
+            if pidfd < 0, errno != EMFILE, errno != ENFILE, errno != ENOMEM { return nil }
+            return (pid: pid, pidfd: pidfd)
         }
     }
 }
