@@ -62,7 +62,12 @@ extension Supervisor {
                 continue
             }
             read(process, pipe)
-            if process.commandEndedAt != nil, pipe.state != .queued { settle(process) }
+            // Also while there is more: who prints without end is to be timed.
+            if process.commandEndedAt != nil,
+                pipe.state != .queued || process.timers.drain == nil
+            {
+                settle(process)
+            }
         }
     }
 
