@@ -103,24 +103,27 @@ public final class FollowedLog: @unchecked Sendable {
 
     /// The supervisor has lived on: as the log stands now, on the new link.
     func resume(index: LogIndex, process: Process, hasEnded: Bool) {
+        let hadEnded = known == .ended
         self.index = index
         self.process = process
         if known == .queued { startedProcess = process }
         known = Self.stage(of: process, hasEnded: hasEnded)
         announcedFollows = 1
-        goOn()
+        goOn(owners: hadEnded)
     }
 
     /// The supervisor has lived on, and has forgotten the process meanwhile.
     func forget() {
+        let hadEnded = known == .ended
         index.retire(through: .max)
         loseProcess()
-        goOn()
+        goOn(owners: hadEnded)
     }
 
-    private func goOn() {
+    /// `owners`: those, too, whose call owned the process: it had ended before.
+    private func goOn(owners: Bool) {
         isInterrupted = false
-        for reader in readers.values { reader.goOn() }
+        for reader in readers.values { reader.goOn(asOwner: owners) }
         wakeReaders()
     }
 
@@ -189,7 +192,7 @@ public final class LogReader {
     private var unreleasedBytes = 0
     private var isClosed = false
     /// The link was lost, and this reader cannot go on over the new one: it stood in a record,
-    /// or its call owned the process, which the supervisor takes to be gone.
+    /// or its call owned the process and is taken to be gone.
     public private(set) var isCutOff = false
 
     /// Releases are told in steps of this many bytes: each is a message.
@@ -247,8 +250,8 @@ public final class LogReader {
     }
 
     /// The log is followed over another link.
-    fileprivate func goOn() {
-        guard cursor.isBetweenRecords, (owner ?? 0) == 0 else {
+    fileprivate func goOn(asOwner: Bool) {
+        guard cursor.isBetweenRecords, asOwner || (owner ?? 0) == 0 else {
             isCutOff = true
             return
         }
