@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -102,6 +103,9 @@ static void execute(struct clinux_launch *launch) {
 
 static void become_user(struct clinux_launch *launch) {
     if (launch->change_user) {
+        // A session keyring of its own, instead of the supervisor's; a host without keys has
+        // none to give away.
+        syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
         // Raw: Glibc would ask every thread of the shared memory to do the same.
         if (syscall(SYS_setgroups, launch->group_count, launch->groups) != 0)
             fail(launch, CLINUX_STEP_GROUPS);
@@ -363,8 +367,13 @@ static _Noreturn void launcher_main(struct clinux_launcher *launcher, int socket
         struct clinux_launch *launch =
             (void *)((char *)launcher->slots + launcher->slot_bytes * slot);
         child.launch = launch;
+        int expected = launch->has_terminal + launch->has_stdin + launch->has_stdout +
+                       launch->has_stderr + launch->has_cgroup;
         int cgroup = launch->has_cgroup && count > 0 ? child.descriptors[count - 1] : -1;
-        int pidfd = make_child(&child, stack, cgroup);
+        int pidfd = -1;
+        // Without room for all of them here, some were lost on the way.
+        if (count == expected) pidfd = make_child(&child, stack, cgroup);
+        else errno = EMFILE;
         if (pidfd < 0) {
             launch->step = CLINUX_STEP_CLONE;
             launch->error = errno;

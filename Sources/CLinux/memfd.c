@@ -9,8 +9,10 @@
 int clinux_sealed_memfd(const char *name, off_t bytes) {
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) return -1;
-    if (ftruncate(fd, bytes) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0)
-        return fd;
+    // Nor can whoever gets it add seals of their own: one against writing would keep pages from
+    // being given back.
+    int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    if (ftruncate(fd, bytes) == 0 && fcntl(fd, F_ADD_SEALS, seals) == 0) return fd;
     int saved = errno;
     close(fd);
     errno = saved;

@@ -15,6 +15,8 @@ final class OutputSource: BodySource, KeptAlive {
     struct Options {
         /// Announce `queued` and `started` (Exec, an Attach that starts).
         var announcesStart = false
+        /// The process as it was told to wait, even where that is over by now.
+        var queued: Process?
         /// End behind the record with this number; with `exited` where the process had
         /// ended by then.
         var lastSeq: UInt64?
@@ -65,6 +67,10 @@ final class OutputSource: BodySource, KeptAlive {
 
     func available(limit: Int) -> BodyAvailability {
         isWaiting = false
+        if reader.isCutOff, !isFinished {
+            fail(.linkLost)
+            return .end
+        }
         if reader.isBetweenRecords {
             if events.readableBytes == 0, !isFinished { advanceToNextRecord() }
             if events.readableBytes > 0 {
@@ -151,9 +157,9 @@ final class OutputSource: BodySource, KeptAlive {
 
     private func announceStart() {
         let log = reader.log
-        if announced == .nothing, log.stage == .queued {
+        if announced == .nothing, let queued = options.queued {
             announced = .queued
-            append(.queued(log.process))
+            append(.queued(queued))
         }
         // What never ran has no start.
         if announced != .started, log.stage != .queued, log.process.startedAt > 0 {
@@ -220,6 +226,9 @@ extension GRPCStatus {
             "what was asked for has been dropped; the first record retained is \(seq)",
             metadata: ["first_retained_seq": String(seq)])
     }
+
+    static let linkLost = GRPCStatus.refusal(
+        .supervisorUnavailable, "the link to the supervisor was lost; repeat the call")
 
     static let corruptLog = GRPCStatus(.dataLoss, "the log cannot be read")
 }

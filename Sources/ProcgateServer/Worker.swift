@@ -43,7 +43,9 @@ final class Worker: @unchecked Sendable {
     func connect(_ socket: consuming SupervisorSocket) -> EventLoopFuture<Void> {
         SupervisorLink.start(socket, on: eventLoop) { self.observer() }
             .map { link in
+                let lost = self.link
                 self.link = link
+                if let lost { link.adopt(logsOf: lost) }
                 self.ended.removeAll()
                 self.isWatching = false
             }
@@ -182,7 +184,10 @@ final class Worker: @unchecked Sendable {
                 ended.removeAll()
                 isWatching = false
                 for feed in watchers.values { feed.end() }
-                guard !isClosed else { return }
+                guard !isClosed else {
+                    link?.giveUp()
+                    return
+                }
                 logger.error("the supervisor is gone", metadata: ["error": "\(error)"])
                 keeper.reconnect(self)
             })

@@ -29,13 +29,26 @@ extension Arena {
         _ bytes: UnsafeRawBufferPointer, as layout: UnsafePointer<ProtobufCMessageDescriptor>
     ) throws(ProtobufError) -> UnsafeRawPointer {
         guard bytes.count <= Int(Int32.max) else { throw .tooLarge }
+        if let message = unpackKnown(bytes, as: layout) { return message }
+        if state.pointee.isExhausted { throw .tooLarge }
+        // It may be as another version of its type has it.
+        var known = KnownFields()
+        try known.append(bytes, as: layout)
+        guard known.hasDropped else { throw .malformed }
+        let message = known.bytes.withUnsafeBytes { unpackKnown($0, as: layout) }
+        guard let message else { throw state.pointee.isExhausted ? .tooLarge : .malformed }
+        return message
+    }
+
+    private func unpackKnown(
+        _ bytes: UnsafeRawBufferPointer, as layout: UnsafePointer<ProtobufCMessageDescriptor>
+    ) -> UnsafeRawPointer? {
         var allocator = allocator
         let message = protobuf_c_message_unpack(
             layout, &allocator,
             bytes.count,
             bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
-        guard let message else { throw state.pointee.isExhausted ? .tooLarge : .malformed }
-        return UnsafeRawPointer(message)
+        return message.map { UnsafeRawPointer($0) }
     }
 }
 

@@ -11,7 +11,8 @@ public protocol ProtobufMessage: Sendable, Equatable {
 
     /// Decodes `bytes`, which are copied.
     ///
-    /// Unknown fields are dropped, unknown values of enums are kept.
+    /// Unknown fields are dropped, those with another wire type than theirs among them; unknown
+    /// values of enums are kept.
     /// - Parameter memoryLimit: The most bytes of C structs that may be built on the way: what a
     ///   few hostile bytes can cost. The values that result take about as much again.
     /// - Throws: `ProtobufError`, whatever the bytes are; never traps.
@@ -23,7 +24,7 @@ public protocol ProtobufMessage: Sendable, Equatable {
 
 /// Why bytes were refused.
 public enum ProtobufError: Error, Hashable, Sendable {
-    /// Not an encoding of the message: cut off, or a field has the wrong wire type.
+    /// Not an encoding of a message: cut off, or with what no field can have.
     case malformed
     /// A string field is not UTF-8.
     case invalidUTF8

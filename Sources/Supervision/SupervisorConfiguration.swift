@@ -34,6 +34,9 @@ public struct SupervisorConfiguration: Sendable {
 
     /// What a process whose output is held may print before a reader has taken it.
     static let holdWindowBytes = 4 << 20
+    /// The same while all output together is more than it may be: what a reader that keeps up
+    /// needs.
+    static let scarceWindowBytes = 256 << 10
     /// What is kept at least of a process whose caller may come back and go on after the
     /// last chunk that it saw: what a gateway had handed to its socket may have been on its
     /// way in both kernels (10 MiB by Linux's defaults) and in the caller.

@@ -125,6 +125,32 @@ def test_a_resize_without_a_terminal_is_refused(stub):
         session.end()
 
 
+def test_a_refused_input_ends_the_session_and_not_the_process(stub):
+    for input in (dict(signal="NOPE"), dict(resize=pb.TerminalSize(columns=80, rows=25))):
+        session = attach(stub, "echo up; read x; echo got $x", on_disconnect=KILL)
+        session.until(has_lines(1))
+        session.send(**input)
+        with refused(Code.INVALID_ARGUMENT if "signal" in input else Code.FAILED_PRECONDITION):
+            session.end()
+        write(stub, session.ran.id, b"it\n")
+        result = wait(stub, session.ran.id)
+        assert result.process.termination_reason == pb.TERMINATION_REASON_EXITED
+        assert result.stdout_data == b"up\ngot it\n"
+
+
+def test_a_signal_does_not_wait_behind_input_that_nobody_reads(stub):
+    session = attach(
+        stub, "trap 'echo caught; exit 8' INT; echo ready; while :; do sleep 0.02; done"
+    )
+    session.sees("ready\n")
+    for _ in range(5):
+        session.type(b"x" * 100_000)
+    session.send(signal="INT")
+    ran = session.end()
+    assert ran.stdout == b"caught\n"
+    assert ran.process.exit_code == 8
+
+
 def test_a_session_without_start_or_join_is_refused(stub):
     for first in (dict(stdin_data=b"x"), dict(eof=True), dict(signal="INT"), {}):
         session = Session(stub, **first)

@@ -1,6 +1,9 @@
 """The gateway is killed with SIGKILL, and another goes on with the same state directory."""
 
+import ctypes
 import os
+import socket
+import stat
 import sys
 import threading
 import time
@@ -43,6 +46,58 @@ while not os.path.exists(sys.argv[1]):
     time.sleep(0.003)
 print("end", i, flush=True)
 """
+
+
+PIDFD_GETFD = 438
+
+
+def cut_links(g):
+    """Ends the gateway's connections to its supervisor; both live on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    process = os.pidfd_open(g.pid)
+    cut = 0
+    for name in os.listdir(f"/proc/{g.pid}/fd"):
+        fd = libc.syscall(PIDFD_GETFD, process, int(name), 0)
+        if fd < 0:
+            continue
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            os.close(fd)
+            continue
+        with socket.socket(fileno=fd) as link:
+            try:
+                if link.getpeername() == str(g.state / "supervisor.sock"):
+                    link.shutdown(socket.SHUT_RDWR)
+                    cut += 1
+            except OSError:
+                pass
+    os.close(process)
+    return cut
+
+
+def test_a_lost_link_is_no_lost_supervisor():
+    """A process that is followed over it goes on, and so does who follows it."""
+    with gateway() as g:
+        instance, supervisor = info(g.stub).instance_id, g.supervisor
+        id = start(g.stub, "echo one; read x; echo two; exit 3").id
+        streams = [follow(g.stub, id) for _ in range(3)]
+        rans = [until(stream, has_lines(1)) for stream in streams]
+        streams.pop().cancel()
+        assert cut_links(g) > 0
+
+        def goes_on():
+            try:
+                return write(g.stub, id, b"\n", offset=0)
+            except grpc.RpcError as error:
+                assert error.code() == Code.UNAVAILABLE
+                return False
+
+        eventually(goes_on, what="another link")
+        for stream, ran in zip(streams, rans):
+            collect(stream, ran)
+            assert ran.stdout == b"one\ntwo\n"
+            assert ran.seqs == [1, 2]
+            assert ran.process.exit_code == 3
+        assert (g.supervisor, info(g.stub).instance_id) == (supervisor, instance)
 
 
 def test_processes_results_and_output_are_there_afterwards():

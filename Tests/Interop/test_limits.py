@@ -20,6 +20,7 @@ from contract import (
     run,
     start,
     stop,
+    until,
     wait,
 )
 from gateway import alive, eventually, gateway
@@ -48,6 +49,23 @@ def test_a_timeout_kills_after_the_grace_time_what_ignores_term(stub):
     ran = run(stub, command, timeout_ms=300, grace_ms=500)
     assert ran.process.status == TIMED_OUT
     assert 700 <= ran.process.ended_at - ran.process.started_at <= 4000
+
+
+def test_a_timeout_within_a_stops_grace_time_is_a_timeout(stub):
+    command = "trap '' TERM; echo ready; while :; do sleep 0.02; done"
+    id = start(stub, command, timeout_ms=700, grace_ms=200).id
+    until(follow(stub, id), has_lines(1))
+    process = stop(stub, id, grace_ms=30_000)
+    assert process.status == TIMED_OUT
+    assert process.termination_reason == pb.TERMINATION_REASON_TIMEOUT
+    assert process.ended_at - process.started_at <= 10_000
+
+
+def test_a_command_that_exits_in_time_has_exited_whatever_its_descendants_do(stub):
+    ran = run(stub, "(while :; do echo x; sleep 0.05; done) & exit 4", timeout_ms=600)
+    assert ran.process.status == EXITED
+    assert ran.process.exit_code == 4
+    assert ran.process.termination_reason == pb.TERMINATION_REASON_EXITED
 
 
 def test_a_timeout_ends_the_whole_tree(stub):

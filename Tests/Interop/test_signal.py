@@ -78,6 +78,8 @@ def test_every_spelling_of_a_signal_is_taken(stub):
         ("SIGUSR2", 12),
         ("QUIT", 3),
         ("64", 64),
+        ("SIGIOT", 6),
+        ("sigterm", 15),
     ):
         id = start(stub, "exec sleep 1000").id
         send_signal(stub, id, spelling)
@@ -95,6 +97,7 @@ def test_what_is_no_signal_is_refused(stub):
         "999",
         "-1",
         "-9",
+        "+9",
         "9x",
         " 9",
         "TERM ",

@@ -230,3 +230,13 @@ def test_a_field_of_a_later_contract_is_ignored(stub):
     )
     ran = list(stub.Exec(pb.ExecRequest(process=process)))
     assert ran[-1].exited.process.exit_code == 0
+
+
+def test_a_field_of_another_type_is_ignored(stub):
+    group = b"\xa3\x06\x08\x01\xa4\x06"  # field 100, as proto2 had groups
+    timeout = b"\x2d\x01\x00\x00\x00"  # timeout_ms, as fixed32
+    process = pb.ProcessSpec.FromString(
+        pb.ProcessSpec(command="sleep 0.1; echo a").SerializeToString() + group + timeout
+    )
+    ran = list(stub.Exec(pb.ExecRequest(process=process)))
+    assert ran[-1].exited.process.exit_code == 0

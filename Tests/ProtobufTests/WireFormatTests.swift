@@ -117,14 +117,16 @@ import Testing
         // A varint of eleven bytes, a tag of six.
         [0x18] + [UInt8](repeating: 0x80, count: 10) + [0],
         [0x98, 0x80, 0x80, 0x80, 0x80, 0x00, 1],
-        // Field 0, and wire types that do not exist, or are groups.
-        [0x00, 0x00], [0x02, 0x00], [0x0e], [0x0f], [0x1b, 0x1c], [0x0c], [0xbb, 0x3e, 0xbc, 0x3e],
+        // Field 0, and wire types that do not exist.
+        [0x00, 0x00], [0x02, 0x00], [0x0e], [0x0f],
+        // Groups without their end, without their start, with another's end.
+        [0x1b], [0xbb, 0x3e, 0x08], [0x0c], [0xbb, 0x3e, 0x1c], [0x1b, 0x13, 0x1c, 0x14],
     ])
     func malformedBytesAreRefused(bytes: [UInt8]) {
         #expect(throws: ProtobufError.malformed) { try Scalars(decoding: bytes) }
     }
 
-    @Test(arguments: 1...16) func anotherWireTypeIsRefused(number: UInt64) {
+    @Test(arguments: 1...16) func anotherWireTypeIsUnknown(number: UInt64) throws {
         let right: WireType
         switch number {
         case 1, 10, 12: right = .fixed64
@@ -138,17 +140,42 @@ import Testing
         ]
         for (type, content) in contents {
             let bytes = wire(tag(number, type), content)
-            if type == right {
-                #expect(throws: Never.self) { try Scalars(decoding: bytes) }
-            } else {
-                #expect(throws: ProtobufError.malformed) { try Scalars(decoding: bytes) }
+            let kept = wire(bytes, number == 15 ? field(14, [97]) : field(15, [97]))
+            let message = try Scalars(decoding: kept)
+            if type != right {
+                let alone = try Scalars(decoding: Array(kept.dropFirst(bytes.count)))
+                #expect(message == alone)
             }
         }
     }
 
-    @Test func aListOfTheWrongWireTypeIsRefused() {
-        #expect(throws: ProtobufError.malformed) { try Repeated(decoding: field(14, varint: 1)) }
-        #expect(throws: ProtobufError.malformed) { try Repeated(decoding: field(17, varint: 1)) }
+    @Test func groupsAreUnknown() throws {
+        let nested = wire(
+            tag(1000, .startGroup), field(1, [1, 2, 3]), tag(3, .startGroup), tag(3, .endGroup),
+            tag(1000, .endGroup))
+        let bytes = wire(field(3, varint: 7), nested, field(14, [97]))
+        #expect(
+            try Scalars(decoding: bytes)
+                == .with {
+                    $0.int32Value = 7
+                    $0.stringValue = "a"
+                })
+        // Within a message, and one whose length changes the length of another; and a tree.
+        let spec = wire(field(1, [99]), nested, field(2, [UInt8](repeating: 97, count: 200)))
+        let request = try ExecRequest(decoding: wire(field(1, spec), field(3, [107])))
+        #expect(request.process?.command == "c")
+        #expect(request.process?.args == [String(repeating: "a", count: 200)])
+        #expect(request.requestKey == "k")
+        let deep = field(1, field(1, nested))
+        #expect(try Tree(decoding: deep) == Tree(decoding: field(1, field(1, []))))
+        var endless: [UInt8] = []
+        for _ in 0..<1000 { endless += tag(5, .startGroup) }
+        #expect(throws: ProtobufError.tooDeep) { try Scalars(decoding: endless) }
+    }
+
+    @Test func aListOfTheWrongWireTypeIsRefused() throws {
+        #expect(try Repeated(decoding: field(14, varint: 1)) == Repeated())
+        #expect(try Repeated(decoding: field(17, varint: 1)) == Repeated())
         #expect(throws: ProtobufError.malformed) { try Repeated(decoding: field(1, [1, 2, 3])) }
         #expect(throws: ProtobufError.malformed) { try Repeated(decoding: field(9, [1, 2, 3])) }
         #expect(throws: ProtobufError.malformed) { try Repeated(decoding: field(3, [0x80])) }

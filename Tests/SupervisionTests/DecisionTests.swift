@@ -55,6 +55,21 @@ private func at(_ milliseconds: Int64) -> Instant {
         }
     }
 
+    @Test func theQueueIsFullByWhatItHoldsToo() {
+        var queue = AdmissionQueue(maxRunning: 1, maxQueued: 10, maxQueuedBytes: 100)
+        // Whoever starts at once holds nothing in the queue.
+        #expect(queue.admit(1, bytes: 1000) == .start)
+        #expect(queue.admit(2, bytes: 101) == .refuse)
+        #expect(queue.admit(3, bytes: 60) == .wait)
+        #expect(queue.admit(4, bytes: 41) == .refuse)
+        #expect(queue.admit(5, bytes: 40) == .wait)
+        queue.leave(3)
+        #expect(queue.queuedBytes == 40)
+        queue.finish()
+        #expect(queue.next() == 5)
+        #expect(queue.queuedBytes == 0)
+    }
+
     // MARK: Stop
 
     @Test func aStopGivesTermThenKill() {
@@ -68,7 +83,11 @@ private func at(_ milliseconds: Int64) -> Instant {
         #expect(plan.due(now: at(3000)) == .kill)
         #expect(plan.due(now: at(3001)) == .nothing)
         #expect(plan.request(.shutdown, grace: .zero, now: at(3002)) == .nothing)
-        #expect(plan.cause == .stopped)
+        #expect(plan.cause == .timeout)
+        var killed = StopPlan()
+        _ = killed.request(.callerGone, grace: .zero, now: at(0))
+        _ = killed.request(.timeout, grace: .seconds(5), now: at(1))
+        #expect(killed.cause == .callerGone)
     }
 
     @Test func aStopWithoutGraceKillsAtOnce() {
@@ -175,10 +194,11 @@ private func at(_ milliseconds: Int64) -> Instant {
     @Test func endedProcessesAreForgottenInTheOrderTheyEnded() {
         var ledger = EndedLedger()
         for serial in 1...200 as ClosedRange<UInt64> {
-            ledger.add(serial, expiresAt: at(Int64(serial)))
+            ledger.add(serial, expiresAt: at(Int64(serial)), bytes: Int(serial))
         }
         for serial in 1...150 as ClosedRange<UInt64> where serial % 2 == 0 { ledger.remove(serial) }
         #expect(ledger.count == 125)
+        #expect(ledger.recordBytes == 20_100 - 75 * 76)
         #expect(ledger.popExpired(at: at(0)) == nil)
         #expect(ledger.popExpired(at: at(3)) == 1)
         #expect(ledger.popExpired(at: at(3)) == 3)
@@ -212,7 +232,13 @@ private func at(_ milliseconds: Int64) -> Instant {
         #expect(SignalName.name(of: 36) == "SIGRTMIN+2")
         #expect(SignalName.number(of: "SIGRTMAX") == 64)
         #expect(SignalName.number(of: "RTMAX-1") == 63)
-        for text in ["0", "65", "", "SIG", "RTMIN+999999999999", "RTMIN-1", "１"] {
+        for (alias, number) in [("SIGIO", 29), ("poll", 29), ("IOT", 6), ("SigCld", 17)] {
+            #expect(SignalName.number(of: alias) == Int32(number))
+        }
+        for text in [
+            "0", "65", "", "SIG", "RTMIN+999999999999", "RTMIN-1", "１", "+15", "-15", "RTMIN++1",
+            "RTMAX--1", "ſIGTERM", "RTMIN+",
+        ] {
             #expect(SignalName.number(of: text) == nil, "\(text)")
         }
     }

@@ -108,6 +108,22 @@ extension WithProcesses {
             try harness.shutDown()
         }
 
+        @Test func heldProcessesLeaveRoomForOthers() throws {
+            let harness = try Harness { $0.maxOutputMemory = 8 << 20 }
+            for _ in 0..<24 {
+                _ = try harness.start(program("cat", "/dev/zero")) {
+                    $0.held = true
+                    $0.policy = .kill
+                }
+            }
+            // Each by itself might hold 4 MiB.
+            try harness.turn(for: .seconds(1))
+            #expect(harness.supervisor.arena.bytesInUse < 8 << 20 + 24 * (1 << 20))
+            let loud = try harness.run(program("head", "-c", "20000000", "/dev/zero"))
+            #expect(loud.stdoutBytes == 20_000_000)
+            try harness.shutDown()
+        }
+
         @Test func bytesGivenWithTheStartAreTheWholeInput() throws {
             let harness = try Harness()
             for count in [0, 5, 300_000] {

@@ -1,5 +1,6 @@
 // Queue, owners, request keys, what is remembered, and who is told.
 
+import CLinux
 import Glibc
 import LinuxIO
 import OutputLog
@@ -377,6 +378,48 @@ extension WithProcesses {
                 #expect(process.terminationReason == .shutdown)
             }
             while !harness.supervisor.isFinished { try harness.turn() }
+        }
+
+        @Test func aLauncherThatCannotBeForkedIsTriedAgain() throws {
+            let harness = try Harness()
+            let pid = harness.supervisor.launcher.pid
+            kill(pid, SIGKILL)
+            clinux_reap_child(pid)
+            // As where a fork fails: nobody is there, and nobody is told.
+            #expect(harness.supervisor.launcher.abandon().isEmpty)
+            let call = harness.newCall()
+            harness.supervisor.start(StartRequest(spec: shell("echo x")), by: call)
+            #expect(harness.supervisor.launchLine.count == 1)
+            _ = harness.supervisor.timers.add(.launcher, at: .now() + .milliseconds(50))
+            guard case .started(let started) = try harness.answer(to: call) else {
+                throw Harness.TimedOut()
+            }
+            #expect(started.process.status == .running)
+            try harness.shutDown()
+        }
+
+        @Test func aProcessThatWaitsForTheLauncherCanBeStopped() throws {
+            let harness = try Harness()
+            kill(harness.supervisor.launcher.pid, SIGSTOP)
+            let calls = (0..<12).map { _ in harness.newCall() }
+            for call in calls {
+                var request = StartRequest(spec: shell("sleep 60"))
+                request.policy = .kill
+                harness.supervisor.start(request, by: call)
+            }
+            #expect(harness.supervisor.launchLine.count == 4)
+            let waiting = try #require(
+                harness.supervisor.processes.values.max {
+                    $0.serial < $1.serial
+                })
+            let process = try harness.process {
+                harness.supervisor.stop(waiting.id, grace: nil, by: $0)
+            }
+            #expect(process.status == .killed)
+            #expect(process.terminationReason == .stopped)
+            #expect(process.startedAt == 0)
+            kill(harness.supervisor.launcher.pid, SIGCONT)
+            try harness.shutDown()
         }
 
         @Test func theLauncherIsStartedAgainWhenItDies() throws {

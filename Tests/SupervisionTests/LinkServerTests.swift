@@ -97,7 +97,7 @@ extension WithProcesses {
             let start = Start.with { start in
                 start.spec = ProcessSpec.with {
                     $0.command = "true"
-                    $0.labels = ["long": String(repeating: "x", count: 1 << 20)]
+                    $0.args = .init(repeating: String(repeating: "x", count: 100_000), count: 12)
                 }
                 start.stdin = .null
             }

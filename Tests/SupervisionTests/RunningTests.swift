@@ -1,5 +1,6 @@
 // Commands that run: how they are found, what they see, how they end.
 
+import CLinux
 import Glibc
 import LinuxIO
 import OutputLog
@@ -160,6 +161,14 @@ extension WithProcesses {
             try harness.shutDown()
         }
 
+        @Test func aLimitBeyondTheHostsIsTheHosts() {
+            let hard = clinux_limit(CLINUX_LIMIT_PROCESSES).hard
+            let limit = clinux_launch_limit.same(CLINUX_LIMIT_PROCESSES, .max)
+            #expect(limit.soft == hard)
+            #expect(limit.hard == hard)
+            #expect(clinux_launch_limit.same(CLINUX_LIMIT_PROCESSES, 7).soft == 7)
+        }
+
         @Test func everyCommandLeadsASessionOfItsOwn() throws {
             let harness = try Harness()
             let (process, text) = try harness.output(of: shell("ps -o pid=,pgid=,sid= -p $$"))
@@ -178,6 +187,8 @@ extension WithProcesses {
                 $0.args = .init(repeating: String(long.prefix(100_000)), count: 80)
             }
             #expect(try harness.refusal(of: many) == .argumentsTooLong)
+            let labelled = shell("true") { $0.labels = ["long": long, "longer": long] }
+            #expect(try harness.refusal(of: labelled) == .argumentsTooLong)
             for cwd in ["/no/such", "/etc/passwd", "no-such", "\0"] {
                 #expect(try harness.refusal(of: shell("true") { $0.cwd = cwd }) == .cwdInvalid)
             }

@@ -76,6 +76,27 @@ extension WithProcesses {
             try harness.shutDown()
         }
 
+        @Test func aDescendantThatPrintsWithoutEndIsNotListenedToWithoutEnd() throws {
+            let harness = try Harness()
+            let process = try harness.run(shell("yes & exit 3"))
+            #expect(process.outcome == .exitCode(3))
+            #expect(process.endedAt - process.startedAt < 10_000)
+            try harness.shutDown()
+        }
+
+        @Test(arguments: [true, false])
+        func whatCameWhileTheLoopStoodStillIsRead(usesCgroups: Bool) throws {
+            let harness = try Harness { $0.usesCgroups = usesCgroups }
+            let started = try harness.start(
+                shell("(sleep 0.1; echo late; sleep 30) & echo early"))
+            try harness.waitForOutput(of: started.process.id)
+            // Longer than pipes may be quiet.
+            usleep(500_000)
+            let process = try harness.end(of: started.process.id)
+            #expect(process.stdoutBytes == 11)
+            try harness.shutDown()
+        }
+
         @Test(arguments: [true, false])
         func aDescendantThatKeepsThePipesIsDrainedAndLivesOn(usesCgroups: Bool) throws {
             let harness = try Harness { $0.usesCgroups = usesCgroups }
@@ -130,6 +151,35 @@ extension WithProcesses {
                     harness.supervisor.stop(started.process.id, grace: .zero, by: $0)
                 }
             }
+            try harness.shutDown()
+        }
+
+        @Test func whoHasLeftEveryTreeGoesWithTheSupervisor() throws {
+            let harness = try Harness { $0.usesCgroups = false }
+            let escape =
+                "(setsid prlimit --msgqueue=4096:4096 sh -c 'echo $$; exec sleep 300' "
+                + "</dev/null 2>/dev/null &); sleep 0.5"
+            let (_, text) = try harness.output(of: shell(escape))
+            let pid = try #require(text.split(separator: "\n").first.flatMap { pid_t($0) })
+            #expect(ProcessTable.entry(pid).map { !$0.isZombie } == true)
+            let call = harness.newCall()
+            harness.supervisor.shutDown(grace: .zero, by: call)
+            _ = try harness.answer(to: call)
+            #expect(ProcessTable.entry(pid).map(\.isZombie) ?? true)
+        }
+
+        @Test func aCgroupThatWasChangedIsNotUsedAgain() throws {
+            let harness = try Harness()
+            try #require(harness.supervisor.forest.usesCgroups)
+            let started = try harness.start(shell("sleep 0.2"))
+            let tree = try #require(harness.supervisor.processes[started.serial]?.tree)
+            guard case .cgroup(let leaf) = tree.bond else { throw Harness.TimedOut() }
+            #expect(leaf.isClean)
+            #expect(mkdirat(leaf.directory.raw, "nested", 0o755) == 0)
+            #expect(!leaf.isClean)
+            _ = try harness.end(of: started.process.id)
+            #expect(faccessat(leaf.directory.raw, "nested", F_OK, 0) != 0)
+            #expect(try harness.run(shell("echo x")).stdoutBytes == 2)
             try harness.shutDown()
         }
 

@@ -34,7 +34,8 @@ extension Worker {
         let owned = try await startOwned(start, from: 1, by: call)
         guard let id = owned.reader?.log.process.id else { throw Self.unexpectedReply }
         call.note = id
-        try await withInput(of: call, to: id) { () throws(GRPCStatus) in
+        try await withInput(of: call, to: id, onRefusal: { owned.callerStays() }) {
+            () throws(GRPCStatus) in
             try await self.stream(owned, to: call)
         }
     }
@@ -65,50 +66,65 @@ extension Worker {
     }
 
     /// Acts on the caller's messages while `output` runs. An input that is refused ends
-    /// the call, unless the process has ended meanwhile.
+    /// the call, unless the process has ended meanwhile; its caller has not gone.
     private func withInput(
         of call: ServerCall, to processID: String,
+        onRefusal: @escaping @Sendable () -> Void = {},
         output: @escaping () async throws(GRPCStatus) -> Void
     ) async throws(GRPCStatus) {
-        let input = call.runBeside {
+        let stdin = SessionInput(eventLoop: call.eventLoop)
+        let refuse: @Sendable (GRPCStatus) -> Void = { status in
+            onRefusal()
+            call.fail(status)
+        }
+        let writing = call.runBeside {
             do throws(GRPCStatus) {
-                try await self.takeInput(of: call, for: processID)
+                try await self.writeInput(stdin, to: processID)
             } catch {
-                call.fail(error)
+                refuse(error)
             }
         }
-        defer { input.cancel() }
+        let input = call.runBeside {
+            do throws(GRPCStatus) {
+                try await self.takeInput(of: call, for: processID, into: stdin)
+                stdin.finish()
+            } catch {
+                refuse(error)
+            }
+        }
+        defer {
+            input.cancel()
+            writing.cancel()
+            stdin.abandon()
+        }
         try await output()
     }
 
-    private func takeInput(of call: ServerCall, for processID: String) async throws(GRPCStatus) {
-        var writer = StdinWriter(processID: processID)
-        writer.refusesTerminalEnd = true
-        var hasEnded = false
+    /// Takes the caller's messages: what is for stdin waits there for its turn.
+    private func takeInput(
+        of call: ServerCall, for processID: String, into stdin: SessionInput
+    ) async throws(GRPCStatus) {
         while let request = try await call.next(AttachRequest.self) {
-            if case .eof(true) = request.message {
-                if hasEnded { continue }
-                hasEnded = true
-            }
-            do throws(GRPCStatus) {
-                try await take(request, for: processID, by: &writer)
-            } catch
-                where error.isAboutAnEndedProcess
-                || (!hasEnded && request.meetsNoReader(error))
-            {
-                continue
+            switch request.message {
+            case .stdinData(let data):
+                await stdin.put(.data(data))
+            case .eof(let eof):
+                if eof { await stdin.put(.end) }
+            default:
+                await stdin.settle()
+                do throws(GRPCStatus) {
+                    try await act(on: request, for: processID)
+                } catch {
+                    guard error.isAboutAnEndedProcess else { throw error }
+                }
             }
         }
     }
 
-    private func take(
-        _ request: AttachRequest, for processID: String, by writer: inout StdinWriter
+    private func act(
+        on request: AttachRequest, for processID: String
     ) async throws(GRPCStatus) {
         switch request.message {
-        case .stdinData(let data):
-            _ = try await write(data, eof: false, by: &writer)
-        case .eof(let eof):
-            if eof { _ = try await write([], eof: true, by: &writer) }
         case .resize(let size):
             try await resize(processID, to: size)
         case .signal(let name):
@@ -116,17 +132,37 @@ extension Worker {
         case .start, .join:
             throw GRPCStatus(
                 .invalidArgument, "only the first message starts or joins")
-        case nil:
+        case .stdinData, .eof, nil:
             break
         }
     }
-}
 
-extension AttachRequest {
-    /// Input that the process does not read any more: no failure, its end may be on its way.
-    fileprivate func meetsNoReader(_ error: GRPCStatus) -> Bool {
-        guard case .stdinData = message else { return false }
-        return error.reason == .stdinClosed
+    /// Writes what comes to `stdin`, piece by piece, in order.
+    private func writeInput(
+        _ stdin: SessionInput, to processID: String
+    ) async throws(GRPCStatus) {
+        var writer = StdinWriter(processID: processID)
+        writer.refusesTerminalEnd = true
+        var hasEnded = false
+        while let piece = await stdin.next() {
+            do throws(GRPCStatus) {
+                switch piece {
+                case .data(let data):
+                    _ = try await write(data, eof: false, by: &writer)
+                case .end where hasEnded:
+                    continue
+                case .end:
+                    hasEnded = true
+                    _ = try await write([], eof: true, by: &writer)
+                }
+            } catch
+                where error.isAboutAnEndedProcess
+                // Input that the process does not read any more: its end may be on its way.
+                || (!hasEnded && error.reason == .stdinClosed)
+            {
+                continue
+            }
+        }
     }
 }
 

@@ -28,6 +28,7 @@ extension Worker {
         guard let reader = owned.reader else { throw Self.unexpectedReply }
         var options = OutputSource.Options()
         options.announcesStart = true
+        options.queued = owned.queued
         try await stream(reader, options, to: call)
         owned.complete()
     }

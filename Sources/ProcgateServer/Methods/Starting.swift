@@ -47,6 +47,9 @@ extension Worker {
             // What has only now been started has nothing that its caller could have seen.
             let first = following.started.joined ? seq : 1
             owned.reader = LogReader(following.log, from: first, owner: owned.call)
+            if let process = following.started.process, process.status == .queued {
+                owned.queued = process
+            }
             return owned
         } catch {
             owned.end(of: call)
@@ -62,11 +65,17 @@ final class OwnedProcess: @unchecked Sendable {
     let link: SupervisorLink
     var call: UInt64 = 0
     var reader: LogReader?
+    /// As it stood when it was accepted, where it had to wait.
+    var queued: Process?
     private var hasEnded = false
+    private var callerIsThere = false
 
     init(link: SupervisorLink) {
         self.link = link
     }
+
+    /// Whatever ends the call now, it is not its caller's going: the process goes on.
+    func callerStays() { callerIsThere = true }
 
     /// The caller has seen everything: nothing depends on it any more.
     func complete() { end(.completed) }
@@ -75,7 +84,8 @@ final class OwnedProcess: @unchecked Sendable {
     func end(of call: ServerCall) {
         switch call.cancellation {
         case .reset, .deadline: end(.cancelled)
-        case .connectionLost, .shutdown, nil: end(.lost)
+        case .connectionLost, .shutdown: end(.lost)
+        case nil: end(callerIsThere ? .completed : .lost)
         }
     }
 

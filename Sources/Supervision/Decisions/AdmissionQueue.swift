@@ -14,35 +14,42 @@ struct AdmissionQueue {
 
     let maxRunning: Int
     let maxQueued: Int
+    /// What all who wait may hold together: their input, arguments and labels.
+    let maxQueuedBytes: Int
     private(set) var runningCount = 0
+    private(set) var queuedBytes = 0
     private var line: Deque<UInt64> = []
-    /// Those in `line` that have not left it.
-    private var waiting: Set<UInt64> = []
+    /// Those in `line` that have not left it, with their bytes.
+    private var waiting: [UInt64: Int] = [:]
 
-    init(maxRunning: Int, maxQueued: Int) {
+    init(maxRunning: Int, maxQueued: Int, maxQueuedBytes: Int = .max) {
         self.maxRunning = max(1, maxRunning)
         self.maxQueued = max(0, maxQueued)
+        self.maxQueuedBytes = maxQueuedBytes
     }
 
     var queuedCount: Int { waiting.count }
 
-    /// A process that starts takes its place at once.
-    mutating func admit(_ serial: UInt64) -> Decision {
+    /// A process that starts takes its place at once. `bytes`: what it holds while it waits.
+    mutating func admit(_ serial: UInt64, bytes: Int = 0) -> Decision {
         if runningCount < maxRunning, waiting.isEmpty {
             runningCount += 1
             return .start
         }
-        guard waiting.count < maxQueued else { return .refuse }
+        guard waiting.count < maxQueued, bytes <= maxQueuedBytes - queuedBytes else {
+            return .refuse
+        }
         line.append(serial)
-        waiting.insert(serial)
+        waiting[serial] = bytes
+        queuedBytes += bytes
         return .wait
     }
 
     /// A waiting process gave up.
     mutating func leave(_ serial: UInt64) {
-        waiting.remove(serial)
+        queuedBytes -= waiting.removeValue(forKey: serial) ?? 0
         // Who left stays in the line until it is their turn, but not without limit.
-        if line.count > 2 * waiting.count + 64 { line.removeAll { !waiting.contains($0) } }
+        if line.count > 2 * waiting.count + 64 { line.removeAll { waiting[$0] == nil } }
     }
 
     /// A running process has ended: its place is free.
@@ -55,7 +62,8 @@ struct AdmissionQueue {
     mutating func next() -> UInt64? {
         guard runningCount < maxRunning else { return nil }
         while let serial = line.popFirst() {
-            guard waiting.remove(serial) != nil else { continue }
+            guard let bytes = waiting.removeValue(forKey: serial) else { continue }
+            queuedBytes -= bytes
             runningCount += 1
             return serial
         }

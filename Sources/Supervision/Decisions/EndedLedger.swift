@@ -9,26 +9,30 @@ struct EndedLedger {
         let expiresAt: Instant
     }
 
-    /// What the record of a process costs beside its output, in bytes; a guess.
-    static let recordBytes = 1024
-
     private var entries: Deque<Entry> = []
-    private var remembered: Set<UInt64> = []
+    /// With the bytes of each.
+    private var remembered: [UInt64: Int] = [:]
+    /// What their records cost together, beside their output.
+    private(set) var recordBytes = 0
 
     var count: Int { remembered.count }
 
-    /// `expiresAt` is not before that of whoever ended earlier.
-    mutating func add(_ serial: UInt64, expiresAt: Instant) {
+    /// `expiresAt` is not before that of whoever ended earlier; `bytes` is what its record costs.
+    mutating func add(_ serial: UInt64, expiresAt: Instant, bytes: Int) {
         entries.append(Entry(serial: serial, expiresAt: expiresAt))
-        remembered.insert(serial)
+        recordBytes += bytes - (remembered.updateValue(bytes, forKey: serial) ?? 0)
     }
 
     /// Was forgotten otherwise.
     mutating func remove(_ serial: UInt64) {
-        remembered.remove(serial)
+        drop(serial)
         if entries.count > 2 * remembered.count + 64 {
-            entries.removeAll { !remembered.contains($0.serial) }
+            entries.removeAll { remembered[$0.serial] == nil }
         }
+    }
+
+    private mutating func drop(_ serial: UInt64) {
+        recordBytes -= remembered.removeValue(forKey: serial) ?? 0
     }
 
     /// When the oldest one expires.
@@ -47,12 +51,12 @@ struct EndedLedger {
     mutating func popOldest() -> UInt64? {
         dropForgotten()
         guard let entry = entries.popFirst() else { return nil }
-        remembered.remove(entry.serial)
+        drop(entry.serial)
         return entry.serial
     }
 
     private mutating func dropForgotten() {
-        while let first = entries.first, !remembered.contains(first.serial) {
+        while let first = entries.first, remembered[first.serial] == nil {
             entries.removeFirst()
         }
     }

@@ -9,15 +9,26 @@ enum SignalName {
 
     /// The signal's number; `nil` where there is none of that name. 0 is none.
     static func number(of text: String) -> Int32? {
-        if let number = Int32(text) {
+        // Beyond ASCII some letters are others' capitals.
+        guard text.utf8.allSatisfy({ $0 < 0x80 }) else { return nil }
+        if let number = digits(text) {
             return number >= 1 && number <= clinux_last_realtime_signal() ? number : nil
         }
         var name = text.uppercased()
         if name.hasPrefix("SIG") { name.removeFirst(3) }
         if let realtime = realtimeNumber(of: name) { return realtime }
+        if let alias = aliases[name] { return alias }
         return (1..<32).first { signal in
             clinux_signal_name(signal).map { String(cString: $0) == name } ?? false
         }
+    }
+
+    /// Second names that kill(1) and signal(7) have.
+    private static let aliases: [String: Int32] = ["IOT": 6, "CLD": 17, "IO": 29, "POLL": 29]
+
+    /// A number without a sign.
+    private static func digits(_ text: some StringProtocol) -> Int32? {
+        text.utf8.allSatisfy { (0x30...0x39).contains($0) } ? Int32(text) : nil
     }
 
     /// "SIGTERM" for 15.
@@ -37,9 +48,9 @@ enum SignalName {
         } else if name == "RTMAX" {
             number = last
         } else if name.hasPrefix("RTMIN+") {
-            number = Int32(name.dropFirst(6)).map { first &+ $0 }
+            number = digits(name.dropFirst(6)).map { first &+ $0 }
         } else if name.hasPrefix("RTMAX-") {
-            number = Int32(name.dropFirst(6)).map { last &- $0 }
+            number = digits(name.dropFirst(6)).map { last &- $0 }
         } else {
             return nil
         }

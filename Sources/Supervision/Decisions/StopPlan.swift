@@ -32,13 +32,19 @@ struct StopPlan {
     }
 
     private(set) var stage = Stage.none
-    /// The first one counts.
+    /// The first one counts; but where a process runs into its timeout before it is killed, it
+    /// has timed out, whatever it was asked before.
     private(set) var cause: StopCause?
 
     var isStopping: Bool { stage != .none }
 
+    private var isTerminating: Bool {
+        if case .terminating = stage { return true }
+        return false
+    }
+
     mutating func request(_ cause: StopCause, grace: Duration, now: Instant) -> Action {
-        if self.cause == nil { self.cause = cause }
+        if self.cause == nil || (cause == .timeout && isTerminating) { self.cause = cause }
         let killAt = now + grace
         switch stage {
         case .killing:

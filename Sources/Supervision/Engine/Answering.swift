@@ -86,7 +86,7 @@ extension Supervisor {
 
 extension Process {
     /// Of its encoding, somewhat more than less.
-    fileprivate var approximateBytes: Int {
+    var approximateBytes: Int {
         let texts = [command, cwd, runAs, owner]
         let fixed = 256 + texts.reduce(0) { $0 + $1.utf8.count }
         let arguments = args.reduce(0) { $0 + $1.utf8.count + 8 }

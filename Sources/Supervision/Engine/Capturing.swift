@@ -62,14 +62,20 @@ extension Supervisor {
                 continue
             }
             read(process, pipe)
-            if process.commandEndedAt != nil, pipe.state != .queued { settle(process) }
+            // Also while there is more: who prints without end is to be timed.
+            if process.commandEndedAt != nil,
+                pipe.state != .queued || process.timers.drain == nil
+            {
+                settle(process)
+            }
         }
     }
 
     private func read(_ process: SupervisedProcess, _ pipe: OutputPipe) {
         pipe.state = .idle
-        if process.isHeldBack {
+        if isHeldBack(process) {
             pipe.state = .held
+            if memoryIsScarce { waitingForRoom.insert(process.serial) }
             return
         }
         if !pipe.stash.isEmpty, !commitStash(process, pipe) { return }
@@ -79,6 +85,9 @@ extension Supervisor {
             let isFull = count == room.count
             keep(process, pipe, count: count, from: room)
             process.lastOutputAt = now
+            if let end = process.commandEndedAt, now < end + Drain.longestTime {
+                process.hasLookedLate = false
+            }
             process.unreadAtEnd = max(0, process.unreadAtEnd - count)
             pipe.pacing.didRead(count, at: now)
             if count >= ReadPacing.fullReadBytes, !pipe.hasGrown, !pipe.isTerminal {
@@ -118,9 +127,20 @@ extension Supervisor {
         if pipe.stream == .stdout { process.stdout = nil } else { process.stderr = nil }
     }
 
-    /// A reader has made room: read what was held.
+    /// Held processes, which drop nothing, have taken more than their part of the arena.
+    private var memoryIsScarce: Bool { arena.bytesInUse > configuration.maxOutputMemory }
+
+    private func isHeldBack(_ process: SupervisedProcess) -> Bool {
+        process.isHeldBack(memoryIsScarce: memoryIsScarce)
+    }
+
+    /// A reader, or memory that was freed, has made room: read what was held.
     func readHeld(_ process: SupervisedProcess) {
-        guard !process.isHeldBack else { return }
+        guard !isHeldBack(process) else {
+            // Without that it might have gone on: it is asked again when something is freed.
+            if memoryIsScarce { waitingForRoom.insert(process.serial) }
+            return
+        }
         for pipe in process.outputs where pipe.state == .held { enqueue(process, pipe) }
     }
 

@@ -77,11 +77,36 @@ extension Supervisor {
                 setTimer(process, \.drain, .drain(process.serial), at: deadline)
             }
         case .end:
-            // A stash that found no room is output all the same.
-            guard process.outputs.allSatisfy({ $0.state != .queued }) else { return }
+            if process.outputs.contains(where: { $0.state == .queued }) {
+                // A stash that found no room is output all the same; but who prints without
+                // end is not listened to without end.
+                guard isOverdue(process) else { return }
+            } else if readsLate(process) {
+                return
+            }
             recordOutcome(of: process)
             end(process, hadPlace: true)
         }
+    }
+
+    /// All that the command left was kept, and its descendants had their time.
+    private func isOverdue(_ process: SupervisedProcess) -> Bool {
+        guard let end = process.commandEndedAt else { return false }
+        return end + Drain.longestTime <= now && process.unreadAtEnd == 0
+            && process.outputs.allSatisfy(\.stash.isEmpty)
+    }
+
+    /// Quiet is what was not read: where this loop stood still meanwhile, something may have
+    /// come that nobody has told of. Looks once more, and reads what there is.
+    private func readsLate(_ process: SupervisedProcess) -> Bool {
+        guard !process.hasLookedLate else { return false }
+        process.hasLookedLate = true
+        var found = false
+        for pipe in process.outputs where pipe.state != .held && pipe.descriptor.readableBytes > 0 {
+            enqueue(process, pipe)
+            found = true
+        }
+        return found
     }
 
     private func recordOutcome(of process: SupervisedProcess) {

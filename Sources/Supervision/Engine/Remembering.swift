@@ -59,11 +59,10 @@ extension Supervisor {
 
     /// Keeps all output together under its limit.
     func limitOutputMemory(for process: SupervisedProcess) {
-        var excess =
-            arena.bytesInUse + ledger.count * EndedLedger.recordBytes
-            - configuration.maxOutputMemory
+        var excess = arena.bytesInUse + ledger.recordBytes - configuration.maxOutputMemory
         while excess > 0, let serial = ledger.popOldest() {
-            excess -= (processes[serial]?.log.bytesInUse ?? 0) + EndedLedger.recordBytes
+            let process = processes[serial]
+            excess -= (process?.log.bytesInUse ?? 0) + (process?.recordBytes ?? 0)
             forget(serial)
         }
         guard excess > 0 else { return }
@@ -99,7 +98,8 @@ extension Supervisor {
             let kept = min(process.log.retainBytes, process.retainBytes)
             retire(process.log.retain(atMost: kept), of: process)
         }
-        ledger.add(process.serial, expiresAt: now + configuration.retainTime)
+        ledger.add(
+            process.serial, expiresAt: now + configuration.retainTime, bytes: process.recordBytes)
         limitOutputMemory(for: process)
         scheduleHousekeeping(in: configuration.retainTime)
     }

@@ -31,11 +31,12 @@ extension Supervisor {
             keyed = (name, digest)
         }
         let plan = try planner.plan(request.spec, now: now)
-        let decision = admission.admit(nextSerial)
+        let decision = admission.admit(nextSerial, bytes: request.heldBytes(with: plan))
         guard decision != .refuse else {
             throw Refusal(
                 .tooManyProcesses,
-                "\(configuration.maxRunning) processes run and \(admission.queuedCount) wait")
+                "\(configuration.maxRunning) processes run and \(admission.queuedCount) wait,"
+                    + " with \(admission.queuedBytes) bytes of input and arguments")
         }
         let process = SupervisedProcess(
             serial: nextSerial, id: randomID(), request: request, plan: plan,
@@ -128,6 +129,7 @@ extension Supervisor {
         let tree = forest.plant()
         process.tree = tree
         process.launchedAt = .now()
+        process.launchCount += 1
         setTimer(process, \.launch, .launch(process.serial), at: now + Self.launchTime)
         applyLimits(process, tree, &plan)
         do {
@@ -137,8 +139,22 @@ extension Supervisor {
                 try launchWithPipes(process, plan)
             }
         } catch {
-            launchFailed(process, step: CLINUX_STEP_CLONE, code: error.code)
+            guard error.call == "sendmsg", error.code == EPIPE else {
+                return launchFailed(process, step: CLINUX_STEP_CLONE, code: error.code)
+            }
+            // The launcher has died, and that is about to be told: this waits for the next one.
+            takeBackLaunch(process)
+            launchLine.append(process.serial)
         }
+    }
+
+    /// Undoes what was prepared for a launch that did not take place.
+    private func takeBackLaunch(_ process: SupervisedProcess) {
+        cancelTimer(process, \.launch)
+        closeDescriptors(of: process)
+        if let tree = process.tree { forest.clear(tree) }
+        process.tree = nil
+        process.launchedAt = nil
     }
 
     private func applyLimits(
@@ -146,8 +162,7 @@ extension Supervisor {
     ) {
         if let mark = forest.markLimit(of: tree) { plan.limits.append(mark) }
         guard let limits = process.limits, limits != ResourceLimits() else { return }
-        if case .cgroup(let leaf) = tree.bond, forest.limitsWholeTrees {
-            leaf.apply(limits)
+        if case .cgroup(let leaf) = tree.bond, forest.limitsWholeTrees, leaf.apply(limits) {
             process.record.limitsEnforced = .cgroup
             return
         }
@@ -235,37 +250,60 @@ extension Supervisor {
     // MARK: Launched
 
     func takeLaunches() {
+        guard launcher.isRunning else { return }
         do {
             while try launcher.takeResult({ ticket, result in launched(ticket, result) }) {}
         } catch {
             restartLauncher()
         }
-        while launcher.hasRoom, let serial = launchLine.popFirst() {
-            if let process = processes[serial] { launch(process) }
+        launchFromLine()
+    }
+
+    private func launchFromLine() {
+        // Each once: one that finds the launcher dead stands in the line again.
+        for _ in 0..<launchLine.count {
+            guard launcher.hasRoom, let serial = launchLine.popFirst() else { return }
+            guard let process = processes[serial], process.phase == .launching else { continue }
+            launch(process)
         }
     }
 
     func restartLauncher() {
         poller.remove(launcher.socket)
         forest.forgets(launcher.pid)
-        guard let lost = try? launcher.restart() else {
-            // Without a launcher nothing can be started; the next child's end tries again.
+        for serial in launcher.abandon() {
+            guard let process = processes[serial], process.phase == .launching else { continue }
+            launchFailed(process, step: CLINUX_STEP_CLONE, code: ECHILD)
+        }
+        startLauncher()
+    }
+
+    /// Before another launcher is tried, where the host had no process or descriptor for one.
+    private static let launcherPause: Duration = .milliseconds(200)
+
+    func startLauncher() {
+        guard !launcher.isRunning else { return }
+        do {
+            try launcher.restart()
+            try poller.add(launcher.socket, .input, token: EventSource.launcher.token(0))
+        } catch {
+            // One that cannot be heard of is as good as none; it ends with its socket.
+            _ = launcher.abandon()
+            _ = timers.add(.launcher, at: now + Self.launcherPause)
             return
         }
         forest.knows(launcher.pid)
-        try? poller.add(launcher.socket, .input, token: EventSource.launcher.token(0))
-        for serial in lost {
-            guard let process = processes[serial] else { continue }
-            launchFailed(process, step: CLINUX_STEP_CLONE, code: ECHILD)
-        }
+        launchFromLine()
     }
 
     private func launched(_ serial: UInt64, _ result: consuming LaunchResult) {
-        guard let process = processes[serial] else { return }
+        guard let process = processes[serial], process.phase == .launching else { return }
         cancelTimer(process, \.launch)
         switch consume result {
         case .failed(let step, let code):
-            if step == CLINUX_STEP_CLONE, forest.abandonCgroups(after: code) {
+            if step == CLINUX_STEP_CLONE, process.launchCount < Self.mostLaunches,
+                let tree = process.tree, forest.abandonCgroup(of: tree, after: code)
+            {
                 relaunch(process)
             } else {
                 launchFailed(process, step: step, code: code)
@@ -277,10 +315,13 @@ extension Supervisor {
         }
     }
 
-    /// Again, without a cgroup: this host has them, but lets nobody in.
+    /// Of one process, where cgroups keep it from starting.
+    private static let mostLaunches = 4
+
+    /// Again, without the cgroup that let it not in.
     private func relaunch(_ process: SupervisedProcess) {
-        closeDescriptors(of: process)
         process.tree = nil
+        takeBackLaunch(process)
         launch(process)
     }
 
@@ -344,12 +385,19 @@ extension Supervisor {
     // MARK: Failed
 
     func launchFailed(_ process: SupervisedProcess, step: clinux_launch_step, code: Int32) {
+        cancelTimer(process, \.launch)
         let command = process.plan?.arguments.first ?? process.record.command
         let failure = LaunchFailure(step: step, code: code, command: command)
         closeDescriptors(of: process)
         if let tree = process.tree {
-            forest.clear(tree)
-            process.tree = nil
+            if step == CLINUX_STEP_CLONE, !forest.isEmpty(tree) {
+                // It came to run the command, and cannot be supervised: nobody stays of it.
+                forest.kill(tree)
+                leaveTree(tree, of: process)
+            } else {
+                forest.clear(tree)
+                process.tree = nil
+            }
         }
         if let refusal = failure.refusal(directory: process.record.cwd), !process.isAnnounced {
             // It never was a process: the callers are told why.
@@ -364,6 +412,21 @@ extension Supervisor {
         process.record.status = .failed
         process.record.terminationReason = .startFailed
         end(process, hadPlace: true)
+    }
+}
+
+extension StartRequest {
+    /// What a process that was asked for holds while it waits.
+    fileprivate func heldBytes(with plan: LaunchPlan) -> Int {
+        var bytes = 4096
+        if case .bytes(let input) = stdin { bytes += input.count }
+        for strings in [plan.arguments, plan.environment, plan.paths] {
+            for string in strings { bytes += string.utf8.count + 16 }
+        }
+        // Once more in its record.
+        for string in spec.args { bytes += string.utf8.count + 16 }
+        for (name, value) in spec.labels { bytes += name.utf8.count + value.utf8.count + 32 }
+        return bytes
     }
 }
 
@@ -404,8 +467,10 @@ struct LaunchFailure {
 }
 
 extension clinux_launch_limit {
-    /// Soft and hard alike.
+    /// Soft and hard alike; no more than the hard limit that there is, which not everybody may
+    /// raise.
     static func same(_ resource: clinux_limit_kind, _ value: UInt64) -> clinux_launch_limit {
-        clinux_launch_limit(resource: resource, soft: value, hard: value)
+        let limit = min(value, clinux_limit(resource).hard)
+        return clinux_launch_limit(resource: resource, soft: limit, hard: limit)
     }
 }

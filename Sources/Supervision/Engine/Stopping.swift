@@ -38,15 +38,16 @@ extension Supervisor {
             return
         case .queued:
             takeOutOfQueue(process, cause, signal: SignalName.terminate)
+        case .launching where process.launchedAt == nil:
+            takeOutOfQueue(process, cause, signal: SignalName.terminate)
         case .launching:
             let planned = process.stopAfterLaunch
-            process.stopAfterLaunch = (
-                planned?.cause ?? cause, min(planned?.grace ?? grace, grace)
-            )
+            let grace = min(planned?.grace ?? grace, grace)
+            process.stopAfterLaunch = (planned?.cause ?? cause, grace)
+            endLaunch(process, within: grace)
         case .running:
             // The command has answered for itself; what is left of it is only cleared away.
-            let hasEnded = process.commandEndedAt != nil && cause != .timeout
-            let effective = hasEnded ? StopCause.descendants : cause
+            let effective = process.commandEndedAt == nil ? cause : StopCause.descendants
             act(process.stopPlan.request(effective, grace: grace, now: now), on: process)
         }
     }
@@ -71,11 +72,25 @@ extension Supervisor {
         settle(process)
     }
 
-    /// It never starts.
+    /// A child that has not come to execute its command when the grace time is over is killed.
+    private func endLaunch(_ process: SupervisedProcess, within grace: Duration) {
+        var deadline = now + grace
+        if grace <= .zero {
+            launcher.killLate(process.serial)
+            // It may not have been there yet.
+            deadline = now + Self.launchRetryTime
+        } else if let launchedAt = process.launchedAt {
+            deadline = min(deadline, launchedAt + Self.launchTime)
+        }
+        setTimer(process, \.launch, .launch(process.serial), at: deadline)
+    }
+
+    /// It never starts: it waits for a place, or for the launcher.
     private func takeOutOfQueue(
         _ process: SupervisedProcess, _ cause: StopCause, signal: Int32
     ) {
-        admission.leave(process.serial)
+        let hadPlace = process.phase == .launching
+        if !hadPlace { admission.leave(process.serial) }
         process.record.status = .killed
         process.record.outcome = .signal(signal)
         process.record.signalName = SignalName.name(of: signal)
@@ -84,7 +99,7 @@ extension Supervisor {
         case .shutdown: process.record.terminationReason = .shutdown
         default: process.record.terminationReason = .stopped
         }
-        end(process, hadPlace: false)
+        end(process, hadPlace: hadPlace)
     }
 
     func queueTimeOut(_ process: SupervisedProcess) {
@@ -120,7 +135,7 @@ extension Supervisor {
         case .queued, .launching:
             let ends = [SignalName.terminate, SignalName.interrupt, SignalName.kill]
             guard ends.contains(number) else { throw .notRunning }
-            if process.phase == .queued {
+            if process.phase == .queued || process.launchedAt == nil {
                 takeOutOfQueue(process, .stopped, signal: number)
             } else {
                 stop(process, .stopped, grace: .zero)
@@ -213,7 +228,7 @@ extension Supervisor {
         if shutdown != nil { forest.kill(tree) }
     }
 
-    private func scheduleLingering(_ serial: UInt64) {
+    func scheduleLingering(_ serial: UInt64) {
         let interval = shutdown == nil ? Self.lingerInterval : Self.sweepInterval
         _ = timers.add(.sweep(serial), at: now + interval)
     }
@@ -253,10 +268,29 @@ extension Supervisor {
         checkShutdown()
     }
 
+    /// Five seconds' worth.
+    private static let mostStrayRounds = 1000
+
+    /// Without cgroups a descendant that has changed what marked it, and left its session and its
+    /// parents, is in no tree. This process has adopted it, and takes it along. Returns whether
+    /// there was one.
+    private func killStrays(round: Int) -> Bool {
+        guard !forest.usesCgroups, round < Self.mostStrayRounds else { return false }
+        reapOrphans()
+        let strays = forest.strays
+        for pid in strays { _ = kill(pid, SIGKILL) }
+        return !strays.isEmpty
+    }
+
     func checkShutdown() {
         guard let state = shutdown, !state.isFinished, lingering.isEmpty,
             processes.values.allSatisfy({ $0.phase == .ended })
         else { return }
+        if killStrays(round: state.strayRounds) {
+            shutdown?.strayRounds += 1
+            _ = timers.add(.strays, at: now + Self.sweepInterval)
+            return
+        }
         shutdown?.isFinished = true
         shutdown?.calls = []
         for call in state.calls { reply(call, .done) }

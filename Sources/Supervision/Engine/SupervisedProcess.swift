@@ -35,6 +35,7 @@ final class SupervisedProcess {
     /// Starts that wait for the launch.
     var waitingStarts: [(call: CallID, follow: Bool, joined: Bool)] = []
     var launchedAt: Instant?
+    var launchCount = 0
     /// Asked for while it was being launched.
     var stopAfterLaunch: (cause: StopCause, grace: Duration)?
 
@@ -58,6 +59,8 @@ final class SupervisedProcess {
     var lastOutputAt: Instant?
     /// Of what was in the pipes when the command was reaped: not read yet.
     var unreadAtEnd = 0
+    /// Its pipes were looked at once more since they were last read.
+    var hasLookedLate = false
     /// Nothing of its tree was left when the command was reaped, so nothing can be later.
     var treeWasGoneAtEnd = false
     var ranOutOfMemory = false
@@ -127,6 +130,12 @@ final class SupervisedProcess {
     }
 
     var id: String { record.id }
+
+    /// What it costs beside its output: this object and its tables, and what it was called with.
+    var recordBytes: Int { Self.fixedBytes + record.approximateBytes + requestKey.utf8.count }
+
+    private static let fixedBytes = 2048
+
     var outputs: [OutputPipe] { [stdout, stderr].compactMap { $0 } }
 
     func output(_ stream: OutputStreamKind) -> OutputPipe? {
@@ -134,10 +143,12 @@ final class SupervisedProcess {
     }
 
     /// Unreleased output fills its window. What the command left in its pipes is read beyond
-    /// that, so that its end depends on no reader.
-    var isHeldBack: Bool {
+    /// that, so that its end depends on no reader. `memoryIsScarce`: all output together is more
+    /// than it may be; who waits for a reader then waits with less, so that others go on.
+    func isHeldBack(memoryIsScarce: Bool) -> Bool {
         guard log.isHeld else { return false }
-        let window = holdsWhenFull ? retainBytes : SupervisorConfiguration.holdWindowBytes
+        let own = holdsWhenFull ? retainBytes : SupervisorConfiguration.holdWindowBytes
+        let window = memoryIsScarce ? min(own, SupervisorConfiguration.scarceWindowBytes) : own
         guard commandEndedAt != nil else { return log.unreleasedBytes >= max(window, 1) }
         // Who is being stopped ends, whether or not somebody reads.
         if stopPlan.isStopping { return false }

@@ -40,6 +40,10 @@ enum TimerTarget {
     case pace(UInt64, OutputStreamKind)
     /// A launch takes too long.
     case launch(UInt64)
+    /// There is no launcher, and another one is tried.
+    case launcher
+    /// Whoever belongs to no tree is looked for again.
+    case strays
     /// Ended processes, free segments.
     case housekeeping
 }
@@ -99,12 +103,18 @@ public final class Supervisor {
     struct ShutdownState {
         var calls: [CallID]
         var isFinished = false
+        /// How often strays were killed.
+        var strayRounds = 0
     }
 
     /// The free segments that keep their pages: 16 MiB.
     private static let pooledSegments = 64
     /// A command is executed within a millisecond; a file system that is slow may take longer.
     static let launchTime: Duration = .seconds(5)
+    /// Until one that is to be stopped and could not be killed is looked at again.
+    static let launchRetryTime: Duration = .milliseconds(100)
+    /// The largest request can wait, however little memory output has: 16 MiB of input.
+    private static let leastQueuedBytes = 32 << 20
     /// 4 TiB; the address space has 128.
     private static let largestOutputMemory = 1 << 42
 
@@ -112,6 +122,8 @@ public final class Supervisor {
     public init(_ configuration: SupervisorConfiguration) throws {
         self.configuration = configuration
         clinux_ignore_signals()
+        // Whoever started it may have stood in a file system that is to be unmounted.
+        _ = chdir("/")
         launcher = try Launcher()
         // For thousands of processes; the launcher, forked before, gives children what was
         // there.
@@ -130,7 +142,8 @@ public final class Supervisor {
         planner = LaunchPlanner(
             shell: configuration.shell, defaultUser: configuration.defaultUser)
         admission = AdmissionQueue(
-            maxRunning: configuration.maxRunning, maxQueued: configuration.maxQueued)
+            maxRunning: configuration.maxRunning, maxQueued: configuration.maxQueued,
+            maxQueuedBytes: max(configuration.maxOutputMemory, Self.leastQueuedBytes))
         batch = .allocate(capacity: Poller.batchCount)
         forest.knows(launcher.pid)
         try poller.add(signals.raw, .input, token: EventSource.signals.token(0))
@@ -245,6 +258,8 @@ public final class Supervisor {
         case .timeout(let serial):
             guard let process = processes[serial] else { return }
             process.timers.timeout = nil
+            // It may have ended in time, and only not been looked at.
+            reap(process)
             stop(process, .timeout, grace: process.grace)
         case .queueTimeout(let serial):
             guard let process = processes[serial] else { return }
@@ -264,6 +279,10 @@ public final class Supervisor {
             follow(process.owners.windowPassed(), of: process)
         case .sweep(let serial):
             processes[serial]?.timers.sweep = nil
+            if let tree = lingering[serial], tree.events != nil {
+                // It could not be polled.
+                scheduleLingering(serial)
+            }
             treeChanged(serial)
         case .pace(let serial, let stream):
             guard let process = processes[serial], let pipe = process.output(stream),
@@ -274,7 +293,13 @@ public final class Supervisor {
             guard let process = processes[serial], process.phase == .launching else { return }
             process.timers.launch = nil
             launcher.killLate(serial)
-            setTimer(process, \.launch, .launch(serial), at: now + Self.launchTime)
+            let isAwaited = process.stopAfterLaunch != nil
+            let pause = isAwaited ? Self.launchRetryTime : Self.launchTime
+            setTimer(process, \.launch, .launch(serial), at: now + pause)
+        case .launcher:
+            startLauncher()
+        case .strays:
+            checkShutdown()
         case .housekeeping:
             housekeepingTimer = nil
             keepHouse()

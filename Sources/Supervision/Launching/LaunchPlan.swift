@@ -33,6 +33,10 @@ struct LaunchPlanner {
     /// The kernel takes at most this for all strings, whatever the stack's limit.
     private static let mostArgumentBytes = 6 << 20
 
+    /// Labels come back with every answer and event that tells of the process: far below what
+    /// gRPC clients take as a message, 4 MiB.
+    private static let mostLabelBytes = 256 << 10
+
     init(shell: String, defaultUser: String) {
         self.shell = shell
         self.defaultUser = defaultUser
@@ -69,6 +73,12 @@ struct LaunchPlanner {
         }
         guard !spec.cwd.utf8.contains(0) else {
             throw Refusal(.cwdInvalid, "the working directory holds a NUL")
+        }
+        let labels = spec.labels.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count + 16 }
+        guard labels <= Self.mostLabelBytes else {
+            throw Refusal(
+                .argumentsTooLong,
+                "labels of \(labels) bytes are more than \(Self.mostLabelBytes)")
         }
         for (name, value) in spec.env {
             guard !name.isEmpty, !name.utf8.contains(0), !name.utf8.contains(0x3D) else {

@@ -37,15 +37,17 @@ final class Launcher {
 
     deinit {
         // It ends when its socket does.
-        close(state.socket)
-        clinux_reap_child(state.pid)
+        if state.socket >= 0 { close(state.socket) }
+        if state.pid > 0 { clinux_reap_child(state.pid) }
         munmap(state.slots, Self.slotBytes * Int(CLINUX_LAUNCH_SLOTS))
     }
 
-    /// Readable when a launch is done.
+    /// Readable when a launch is done; -1 while there is no launcher.
     var socket: Int32 { state.socket }
+    /// 0 while there is none.
     var pid: pid_t { state.pid }
-    var hasRoom: Bool { !freeSlots.isEmpty }
+    var isRunning: Bool { state.socket >= 0 }
+    var hasRoom: Bool { isRunning && !freeSlots.isEmpty }
     var isIdle: Bool { slots.isEmpty }
 
     /// Hands a plan over; to be called while there is room. `ticket` comes back with the
@@ -105,11 +107,12 @@ final class Launcher {
         }
     }
 
-    /// Forks again after the launcher went. Returns the tickets of what was under way:
-    /// their children are killed.
-    func restart() throws(SystemError) -> [UInt64] {
+    /// Gives up what was under way, after the launcher went: children are killed. Returns the
+    /// tickets. There is no launcher until `restart`.
+    func abandon() -> [UInt64] {
         if state.socket >= 0 { close(state.socket) }
         state.socket = -1
+        state.pid = 0
         let lost = slots.map { (number: $0.key, ticket: $0.value.ticket) }
         for (number, _) in lost {
             let pid = LaunchSlot.results(at: base(of: number)).pointee.pid
@@ -117,8 +120,12 @@ final class Launcher {
             freeSlots.append(number)
         }
         slots.removeAll()
-        guard clinux_launcher_start(&state) == 0 else { throw SystemError("fork") }
         return lost.map(\.ticket)
+    }
+
+    /// Forks again, after `abandon`. Where that fails, it may be tried later.
+    func restart() throws(SystemError) {
+        guard clinux_launcher_start(&state) == 0 else { throw SystemError("fork") }
     }
 
     private static func result(_ launch: clinux_launch, pidfd: Int32) -> LaunchResult {

@@ -48,13 +48,20 @@ final class CgroupForest {
         return CgroupLeaf(name: name, in: directory.raw)
     }
 
-    /// Takes back an empty leaf.
+    /// Takes back an empty leaf. One that is not as it was made is not used again.
     func give(_ leaf: CgroupLeaf) {
-        leaf.reset()
-        if !leaf.wasKilled, pool.count < Self.pooledLeaves {
+        let isReset = leaf.reset()
+        if isReset, !leaf.wasKilled, pool.count < Self.pooledLeaves, leaf.isClean {
             pool.append(leaf)
         } else {
-            unlinkat(directory.raw, leaf.name, AT_REMOVEDIR)
+            discard(leaf)
+        }
+    }
+
+    /// Removes a leaf, and what a process has made below it.
+    func discard(_ leaf: CgroupLeaf) {
+        if unlinkat(directory.raw, leaf.name, AT_REMOVEDIR) != 0 {
+            Self.removeTree(path + "/" + leaf.name)
         }
     }
 

@@ -14,6 +14,9 @@ final class CgroupLeaf {
     /// the parent's cgroup when a child is cloned into this one, and kills the child where
     /// they differ: such a leaf cannot be used again.
     private(set) var wasKilled = false
+    /// `cgroup.kill` (from Linux 5.14), open for as long as the leaf is there: a kill must not
+    /// want for a descriptor. -1 where there is none.
+    private let killFile: Int32
     private var hasLimits = false
     private var oomKillsBefore: UInt64 = 0
 
@@ -26,15 +29,33 @@ final class CgroupLeaf {
         let events = openat(directory, "cgroup.events", O_RDONLY | O_CLOEXEC)
         guard events >= 0 else { return nil }
         self.events = FileDescriptor(owning: events)
+        killFile = openat(directory, "cgroup.kill", O_WRONLY | O_CLOEXEC)
+    }
+
+    deinit {
+        if killFile >= 0 { close(killFile) }
     }
 
     /// Whether a process lives in it, or in a cgroup below it.
     var isPopulated: Bool {
-        // "populated 1\nfrozen 0\n"; the word comes first since it was introduced. It cannot
-        // be read once somebody has removed the cgroup, which must have been empty.
+        // "populated 1\nfrozen 0\n"; the word comes first since it was introduced. It is gone
+        // once somebody has removed the cgroup, which must have been empty.
         withUnsafeTemporaryAllocation(byteCount: 64, alignment: 1) { buffer in
             let count = pread(events.raw, buffer.baseAddress, buffer.count, 0)
+            if count < 0 { return errno != ENODEV }
             return count > 10 && buffer[10] != UInt8(ascii: "0")
+        }
+    }
+
+    /// Whether the tree that was in it left it as it was: a process of root may have made
+    /// cgroups below it, or frozen it.
+    var isClean: Bool {
+        var status = stat()
+        // One link from above, one from itself, and one from each directory in it.
+        guard fstat(directory.raw, &status) == 0, status.st_nlink <= 2 else { return false }
+        return withUnsafeTemporaryAllocation(byteCount: 64, alignment: 1) { buffer in
+            let count = pread(events.raw, buffer.baseAddress, buffer.count, 0)
+            return count > 10 && (count <= 19 || buffer[19] != UInt8(ascii: "1"))
         }
     }
 
@@ -44,40 +65,49 @@ final class CgroupLeaf {
     }
 
     /// Whether the kernel (from 5.14) has `kill`.
-    var canKill: Bool { faccessat(directory.raw, "cgroup.kill", W_OK, 0) == 0 }
+    var canKill: Bool { killFile >= 0 }
 
     /// Sends KILL to all that live in it, forks under way included. `false` where it could
     /// not.
     func kill() -> Bool {
         wasKilled = true
-        return SmallFile.write("1", to: "cgroup.kill", in: directory.raw)
+        var one = UInt8(ascii: "1")
+        return write(killFile, &one, 1) == 1
     }
 
-    func apply(_ limits: ResourceLimits) {
+    /// Returns whether each of them holds now.
+    func apply(_ limits: ResourceLimits) -> Bool {
         hasLimits = true
+        var hold = true
         if limits.memoryBytes > 0 {
-            SmallFile.write("\(limits.memoryBytes)", to: "memory.max", in: directory.raw)
-            SmallFile.write("0", to: "memory.swap.max", in: directory.raw)
-            SmallFile.write("1", to: "memory.oom.group", in: directory.raw)
+            hold = set("memory.max", "\(limits.memoryBytes)")
+            // Not every host counts swap; without that there is less to limit.
+            _ = set("memory.swap.max", "0")
+            _ = set("memory.oom.group", "1")
             oomKillsBefore = oomKills
         }
         if limits.cpuMillis > 0 {
             let quota = UInt64(limits.cpuMillis) * 100
-            SmallFile.write("\(max(quota, 1000)) 100000", to: "cpu.max", in: directory.raw)
+            hold = set("cpu.max", "\(max(quota, 1000)) 100000") && hold
         }
         if limits.maxProcesses > 0 {
-            SmallFile.write("\(limits.maxProcesses)", to: "pids.max", in: directory.raw)
+            hold = set("pids.max", "\(limits.maxProcesses)") && hold
         }
+        return hold
     }
 
-    /// Takes the limits away again.
-    func reset() {
-        guard hasLimits else { return }
+    /// Takes the limits away again. Returns whether none is left.
+    func reset() -> Bool {
+        guard hasLimits else { return true }
         hasLimits = false
-        for file in ["memory.max", "memory.swap.max", "pids.max"] {
-            SmallFile.write("max", to: file, in: directory.raw)
-        }
-        SmallFile.write("max 100000", to: "cpu.max", in: directory.raw)
+        _ = set("memory.swap.max", "max")
+        _ = set("memory.oom.group", "0")
+        return [("memory.max", "max"), ("pids.max", "max"), ("cpu.max", "max 100000")]
+            .allSatisfy { set($0.0, $0.1) }
+    }
+
+    private func set(_ file: String, _ value: String) -> Bool {
+        SmallFile.write(value, to: file, in: directory.raw)
     }
 
     /// Whether the kernel killed something here for want of memory.

@@ -30,11 +30,13 @@ struct MarkSweep {
             let before = frozen.count
             // At once, one by one: the longer a forker waits for its turn, the more there are.
             ProcessTable.forEachPid { pid in
-                if frozen[pid] == nil, isMember(pid) { frozen[pid] = freeze(pid) }
+                if frozen[pid] == nil, isMember(pid) { frozen[pid] = freeze(pid, childOf: []) }
             }
             var members = Set(frozen.keys)
             addDescendants(to: &members)
-            for pid in members where frozen[pid] == nil { frozen[pid] = freeze(pid) }
+            for pid in members where frozen[pid] == nil {
+                frozen[pid] = freeze(pid, childOf: members)
+            }
             if frozen.count == before { break }
         }
         for pidfd in frozen.values where pidfd >= 0 {
@@ -44,11 +46,12 @@ struct MarkSweep {
     }
 
     /// Its pidfd; -1 where it is another process by now, or none.
-    private func freeze(_ pid: pid_t) -> Int32 {
+    private func freeze(_ pid: pid_t, childOf members: Set<pid_t>) -> Int32 {
         let pidfd = clinux_pidfd_open(pid)
         guard pidfd >= 0 else { return -1 }
-        // A member found by its parent is one still: the parent is frozen.
-        guard isMember(pid) || ProcessTable.entry(pid).map({ $0.parent > 1 }) == true else {
+        // Who was found by a parent is a member as long as it has one among the members.
+        let parent = ProcessTable.entry(pid)?.parent
+        guard isMember(pid) || parent.map({ members.contains($0) }) == true else {
             close(pidfd)
             return -1
         }

@@ -16,6 +16,14 @@ struct ProcessEntry: Equatable {
 }
 
 enum ProcessTable {
+    /// Whether /proc can be looked at: a directory and a file of it at once. It cannot where no
+    /// descriptor is left, and then seems empty.
+    static var isReadable: Bool {
+        guard let listing = opendir("/proc") else { return false }
+        defer { closedir(listing) }
+        return SmallFile.read("/proc/self/stat") != nil
+    }
+
     /// The pid of every process of the host that can be seen.
     static func forEachPid(_ body: (pid_t) -> Void) {
         guard let listing = opendir("/proc") else { return }

@@ -66,7 +66,8 @@ final class Forest {
 
     /// The limit that marks the tree, where that is its bond.
     func markLimit(of tree: ProcessTree) -> clinux_launch_limit? {
-        guard case .mark(let mark) = tree.bond else { return nil }
+        // A host that lets nobody have a message queue lets nobody be marked so.
+        guard case .mark(let mark) = tree.bond, mark <= hardMarkLimit else { return nil }
         return clinux_launch_limit(
             resource: CLINUX_LIMIT_MESSAGE_QUEUES, soft: mark, hard: hardMarkLimit)
     }
@@ -80,12 +81,23 @@ final class Forest {
         knownChildren.remove(pid)
     }
 
-    /// A child could not be cloned into its cgroup. Returns whether that is the cgroups'
-    /// fault, and trees are kept together by marks from now on.
-    func abandonCgroups(after code: Int32) -> Bool {
-        guard cgroups != nil, code != EAGAIN, code != ENOMEM else { return false }
-        cgroups = nil
-        return true
+    /// A child could not be cloned into the cgroup of `tree`, which is discarded. Returns
+    /// whether another try may go better: with another leaf, or, where this host has cgroups
+    /// and lets nobody in, with trees that are kept together by marks from now on.
+    func abandonCgroup(of tree: ProcessTree, after code: Int32) -> Bool {
+        guard case .cgroup(let leaf) = tree.bond else { return false }
+        switch code {
+        case EBUSY, ENODEV, ENOENT:
+            // Of this leaf alone: somebody has changed or removed it.
+            cgroups?.discard(leaf)
+            return true
+        case EPERM, EACCES, EOPNOTSUPP, EINVAL, ENOSYS, E2BIG, EBADF:
+            cgroups?.discard(leaf)
+            cgroups = nil
+            return true
+        default:
+            return false
+        }
     }
 
     func leads(_ pid: pid_t, _ tree: ProcessTree) {
@@ -117,13 +129,19 @@ final class Forest {
         switch tree.bond {
         case .cgroup(let leaf): return !leaf.isPopulated
         case .mark(let mark):
-            guard tree.leader == 0 else { return false }
+            // What cannot be seen may be there.
+            guard tree.leader == 0, ProcessTable.isReadable else { return false }
             // The topmost of those left has been adopted by us.
             return !ProcessTable.ownChildren().contains { pid in
                 !knownChildren.contains(pid) && isLiving(pid)
                     && ProcessTable.messageQueueLimit(of: pid) == mark
             }
         }
+    }
+
+    /// Living children of the supervisor that are nobody's, or whose tree has been taken back.
+    var strays: [pid_t] {
+        ProcessTable.ownChildren().filter { !knownChildren.contains($0) && isLiving($0) }
     }
 
     /// Everybody in the tree.
@@ -140,8 +158,6 @@ final class Forest {
         ProcessTable.entry(pid).map { !$0.isZombie } ?? false
     }
 
-    /// Only descendants of this supervisor, which adopts every orphan of its trees: another
-    /// one's trees may have the same marks.
     // MARK: Signals
 
     /// Sends `signal` to everybody in the tree, or to those of its group `group`.
@@ -157,8 +173,14 @@ final class Forest {
         // Who is still a member after its pidfd was opened was no stranger then.
         let members = Set(members(of: tree))
         for target in targets {
-            if members.contains(target.pid) { _ = clinux_pidfd_signal(target.pidfd, signal) }
-            close(target.pidfd)
+            let isMember = members.contains(target.pid)
+            if target.pidfd >= 0 {
+                if isMember { _ = clinux_pidfd_signal(target.pidfd, signal) }
+                close(target.pidfd)
+            } else if isMember {
+                // Named by its number, which it had a moment ago, rather than not at all.
+                _ = Glibc.kill(target.pid, signal)
+            }
         }
         return true
     }
@@ -175,10 +197,12 @@ final class Forest {
         }
     }
 
+    /// Those that live. Without a descriptor left for them they have -1.
     private func open(_ pids: [pid_t]) -> [(pid: pid_t, pidfd: Int32)] {
-        pids.compactMap { pid in
+        pids.compactMap { pid -> (pid: pid_t, pidfd: Int32)? in
             let pidfd = clinux_pidfd_open(pid)
-            return pidfd >= 0 ? (pid, pidfd) : nil
+            if pidfd < 0, errno != EMFILE, errno != ENFILE, errno != ENOMEM { return nil }
+            return (pid: pid, pidfd: pidfd)
         }
     }
 }

@@ -22,14 +22,21 @@ public final class FollowedLog: @unchecked Sendable {
     public let serial: UInt64
     /// As it stood when its stage changed last.
     public private(set) var process: Process
-    public private(set) var stage: Stage
+    /// Nothing is an end while the link is lost: what can be read then is not known.
+    public var stage: Stage { isInterrupted ? .running : known }
     /// As it stood when it started, or when it was followed, if that was later.
     public private(set) var startedProcess: Process
 
     var follows = 1
+    /// How many follows the supervisor counts on the link.
+    var announcedFollows = 1
     fileprivate var index: LogIndex
-    // A cycle while the log is followed, which `unfollow` and the loss of the link end.
-    private let link: SupervisorLink
+    private var known: Stage
+    /// The link is lost, and what became of the supervisor is not known yet. If it lives, what
+    /// was read from may be overwritten.
+    fileprivate private(set) var isInterrupted = false
+    // A cycle while the log is followed, which `unfollow` ends.
+    private var link: SupervisorLink
     private var readers: [ObjectIdentifier: LogReader] = [:]
     /// Retired segments that a reader still stands in.
     private var unacknowledged: [UInt64] = []
@@ -42,7 +49,11 @@ public final class FollowedLog: @unchecked Sendable {
         self.index = index
         self.process = process
         startedProcess = process
-        stage = hasEnded ? .ended : process.status == .queued ? .queued : .running
+        known = Self.stage(of: process, hasEnded: hasEnded)
+    }
+
+    private static func stage(of process: Process, hasEnded: Bool) -> Stage {
+        hasEnded ? .ended : process.status == .queued ? .queued : .running
     }
 
     public var lastSeq: UInt64 { index.lastSeq }
@@ -65,24 +76,72 @@ public final class FollowedLog: @unchecked Sendable {
     func run(_ process: Process) {
         self.process = process
         startedProcess = process
-        if stage == .queued { stage = .running }
+        if known == .queued { known = .running }
         wakeReaders()
     }
 
     func end(_ process: Process) {
         self.process = process
-        stage = .ended
+        known = .ended
         wakeReaders()
     }
 
+    // MARK: Losing the link
+
+    /// The link is lost: nobody reads until it is known why.
+    func interrupt() {
+        isInterrupted = true
+        // Who does not follow any more is not waited for.
+        unacknowledged = []
+    }
+
+    /// Another link will take it up.
+    func move(to link: SupervisorLink) {
+        self.link = link
+        announcedFollows = 0
+    }
+
+    /// The supervisor has lived on: as the log stands now, on the new link.
+    func resume(index: LogIndex, process: Process, hasEnded: Bool) {
+        let hadEnded = known == .ended
+        self.index = index
+        self.process = process
+        if known == .queued { startedProcess = process }
+        known = Self.stage(of: process, hasEnded: hasEnded)
+        announcedFollows = 1
+        goOn(owners: hadEnded)
+    }
+
+    /// The supervisor has lived on, and has forgotten the process meanwhile.
+    func forget() {
+        let hadEnded = known == .ended
+        index.retire(through: .max)
+        loseProcess()
+        goOn(owners: hadEnded)
+    }
+
+    /// `owners`: those, too, whose call owned the process: it had ended before.
+    private func goOn(owners: Bool) {
+        isInterrupted = false
+        for reader in readers.values { reader.goOn(asOwner: owners) }
+        wakeReaders()
+    }
+
+    /// The supervisor is gone. What it wrote can be read to its end, since nobody writes there
+    /// any more.
     func lose() {
-        if stage != .ended {
-            stage = .lost
+        isInterrupted = false
+        loseProcess()
+        wakeReaders()
+    }
+
+    private func loseProcess() {
+        if known != .ended {
+            known = .lost
             process.status = .failed
             process.terminationReason = .lost
             process.outcome = .error("the supervisor is gone")
         }
-        wakeReaders()
     }
 
     fileprivate func add(_ reader: LogReader) {
@@ -103,14 +162,15 @@ public final class FollowedLog: @unchecked Sendable {
         link.send(.release(release), for: call, canWait: canWait)
     }
 
-    /// Answers, in order, the retirements that no reader stands in the way of.
+    /// Answers the retirements that no reader stands in the way of: one that stands still holds
+    /// its own segment, and none of those behind it.
     fileprivate func acknowledgeRetired() {
-        guard let first = unacknowledged.first else { return }
-        let pinned = readers.values.compactMap(\.pinned).min() ?? .max
-        guard pinned > first else { return }
-        let free = unacknowledged.prefix { $0 < pinned }
-        for ordinal in free { link.acknowledge(serial: serial, ordinal: ordinal) }
-        unacknowledged.removeFirst(free.count)
+        if unacknowledged.isEmpty { return }
+        let pinned = readers.values.compactMap(\.pinned)
+        for ordinal in unacknowledged where !pinned.contains(ordinal) {
+            link.acknowledge(serial: serial, ordinal: ordinal)
+        }
+        unacknowledged.removeAll { !pinned.contains($0) }
     }
 
     private func wakeReaders() {
@@ -131,6 +191,9 @@ public final class LogReader {
     private var releasedSeq: UInt64 = 0
     private var unreleasedBytes = 0
     private var isClosed = false
+    /// The link was lost, and this reader cannot go on over the new one: it stood in a record,
+    /// or its call owned the process and is taken to be gone.
+    public private(set) var isCutOff = false
 
     /// Releases are told in steps of this many bytes: each is a message.
     private static let releaseStep = 262_144
@@ -159,7 +222,10 @@ public final class LogReader {
         cursor.isBetweenRecords ? header()?.recordSize ?? 0 : cursor.restOfRecord
     }
 
-    public func place() -> LogCursor.Place { cursor.place(in: log.index) }
+    /// While the link is lost this is the end.
+    public func place() -> LogCursor.Place {
+        log.isInterrupted || isCutOff ? .end : cursor.place(in: log.index)
+    }
 
     /// The bytes at the cursor, valid after `place` said `.bytes` and until `advance`.
     public func bytes() -> UnsafeRawBufferPointer { cursor.bytes(in: log.index) }
@@ -181,6 +247,17 @@ public final class LogReader {
         unreleasedBytes = 0
         releasedSeq = cursor.nextSeq - 1
         log.release(through: releasedSeq, for: owner, canWait: log.stage == .ended)
+    }
+
+    /// The log is followed over another link.
+    fileprivate func goOn(asOwner: Bool) {
+        guard cursor.isBetweenRecords, asOwner || (owner ?? 0) == 0 else {
+            isCutOff = true
+            return
+        }
+        // What was told over the link that was lost may not have been heard.
+        releasedSeq = 0
+        release()
     }
 
     /// Goes on at the record `seq`, past what was dropped.

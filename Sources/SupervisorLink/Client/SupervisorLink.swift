@@ -22,7 +22,8 @@ public final class SupervisorLink: @unchecked Sendable {
         public var changed: (Process) -> Void
         /// The supervisor remembers this process no longer.
         public var forgotten: (_ processID: String, _ serial: UInt64) -> Void
-        /// The connection is gone; every waiting command has failed.
+        /// The connection is gone; every waiting command has failed. What was followed waits
+        /// for another link to `adopt` it, or for `giveUp`.
         public var lost: (SupervisorError) -> Void
 
         public init(
@@ -166,8 +167,17 @@ public final class SupervisorLink: @unchecked Sendable {
         }
         if let log = logs[started.serial] {
             log.follows += 1
+            log.announcedFollows += 1
             return log
         }
+        let log = FollowedLog(
+            link: self, serial: started.serial, index: try index(of: state), process: process,
+            hasEnded: started.ended)
+        logs[started.serial] = log
+        return log
+    }
+
+    private func index(of state: LogState) throws(SupervisorError) -> LogIndex {
         let segments = state.segments.map { segment in
             LogIndex.Segment(
                 ordinal: segment.ordinal, offset: Int(segment.index) * LogIndex.blockUnit,
@@ -176,11 +186,56 @@ public final class SupervisorLink: @unchecked Sendable {
         guard
             let index = LogIndex(arena: arena, segments: segments, lastSeq: state.lastSeq)
         else { throw .protocolViolation("a log that is not in the arena") }
-        let log = FollowedLog(
-            link: self, serial: started.serial, index: index, process: process,
-            hasEnded: started.ended)
-        logs[started.serial] = log
-        return log
+        return index
+    }
+
+    // MARK: After a loss
+
+    /// Takes over what was followed over a link that was lost. Where the supervisor is another
+    /// one now, its processes are gone; else their logs are followed again, and their readers go
+    /// on where they stand.
+    public func adopt(logsOf lost: SupervisorLink) {
+        eventLoop.assertInEventLoop()
+        guard facts.instanceId == lost.facts.instanceId else { return lost.giveUp() }
+        let followed = lost.logs.values
+        lost.logs = [:]
+        for log in followed { followAgain(log) }
+    }
+
+    /// Of a link that was lost: nobody will take it over.
+    public func giveUp() {
+        let followed = logs.values
+        logs = [:]
+        for log in followed { log.lose() }
+    }
+
+    private func followAgain(_ log: FollowedLog) {
+        logs[log.serial] = log
+        log.move(to: self)
+        var follow = Follow()
+        follow.processId = log.process.id
+        send(.follow(follow)) { [self] result in
+            switch result {
+            case .success(let kind):
+                // Its readers may have gone meanwhile.
+                guard logs[log.serial] === log else { return letGo(of: kind) }
+                guard case .started(let started) = kind, let state = started.log,
+                    let process = started.process, let index = try? self.index(of: state)
+                else { return drop(log) }
+                log.resume(index: index, process: process, hasEnded: started.ended)
+            case .failure(.refused):
+                drop(log)
+            case .failure:
+                // This link is lost, too: the next one takes it over.
+                return
+            }
+        }
+    }
+
+    private func drop(_ log: FollowedLog) {
+        guard logs[log.serial] === log else { return }
+        logs[log.serial] = nil
+        log.forget()
     }
 
     /// The answer to what was given up meanwhile: nobody will read the log that it brings.
@@ -193,7 +248,9 @@ public final class SupervisorLink: @unchecked Sendable {
 
     func unfollow(_ log: FollowedLog) {
         log.follows -= 1
-        if log.follows == 0 { logs[log.serial] = nil }
+        if log.follows == 0, logs[log.serial] === log { logs[log.serial] = nil }
+        guard log.follows < log.announcedFollows else { return }
+        log.announcedFollows -= 1
         var unfollow = Unfollow()
         unfollow.serial = log.serial
         send(.unfollow(unfollow), canWait: true)
@@ -245,10 +302,8 @@ public final class SupervisorLink: @unchecked Sendable {
         loss = error
         let completions = waiting.values
         waiting = [:]
-        let followed = logs.values
-        logs = [:]
+        for log in logs.values { log.interrupt() }
         for completion in completions { completion(.failure(error)) }
-        for log in followed { log.lose() }
         observer.lost(error)
     }
 
