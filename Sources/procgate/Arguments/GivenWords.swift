@@ -22,8 +22,8 @@ enum GivenWords {
 
     private static func checkVariables() throws(Failure) {
         var next = environ
-        while let entry = next?.pointee {
-            next = next.map { $0 + 1 }
+        while let entry = next.pointee {
+            next += 1
             let shown = String(cString: entry)
             guard shown.hasPrefix("PROCGATE_"),
                 String(validatingCString: UnsafePointer(entry)) == nil
