@@ -238,6 +238,9 @@ public struct CallEnding: Sendable {
         await stream.waitForEnd()
     }
 
+    /// How it ended; nil: it goes on.
+    public var status: GRPCStatus? { stream.status }
+
     /// Whether they are of one call.
     public func isSame(as other: CallEnding) -> Bool { stream === other.stream }
 }

@@ -9,7 +9,11 @@ final class AttachInput: Sendable {
     private struct State {
         /// Nil while there is no call, and until what was lost with the last one is made up for.
         var sender: AttachSender?
+        /// The call that is open, whether it may be written to or not.
+        var call: AttachSender?
         var processID: String?
+        /// Stdin is this session's: see `GatewayCalls.claimStdin`.
+        var hasClaimed = false
         /// In all of the process's stdin, behind what was written here; exact where nobody else
         /// writes.
         var offset: UInt64
@@ -30,6 +34,7 @@ final class AttachInput: Sendable {
     private let calls: GatewayCalls
     private let state: Mutex<State>
     private let turn = Turn()
+    private let claimTurn = Turn()
 
     init(calls: GatewayCalls, offset: UInt64) {
         self.calls = calls
@@ -41,12 +46,16 @@ final class AttachInput: Sendable {
     }
 
     func detach() {
-        let (sender, repeater) = state.withLock { state in
+        let (sender, repeater, claimed) = state.withLock { state in
             state.isDetached = true
-            return (state.sender.take(), state.repeater.take())
+            state.sender = nil
+            let claimed = state.hasClaimed ? state.processID : nil
+            state.hasClaimed = false
+            return (state.call.take(), state.repeater.take(), claimed)
         }
         sender?.call.cancel()
         repeater?.cancel()
+        if let claimed { calls.unclaimStdin(of: claimed) }
         wakeWaiting()
     }
 
@@ -58,6 +67,7 @@ final class AttachInput: Sendable {
         if isFirst { return use(sender) }
         let older = state.withLock { state in
             state.sender = nil
+            state.call = sender
             state.failure = nil
             return state.repeater.take()
         }
@@ -95,6 +105,7 @@ final class AttachInput: Sendable {
     private func use(_ sender: AttachSender) {
         let isDetached = state.withLock { state in
             state.sender = state.isDetached ? nil : sender
+            state.call = state.sender
             return state.isDetached
         }
         if isDetached { sender.call.cancel() }
@@ -134,6 +145,7 @@ final class AttachInput: Sendable {
 
     /// Waits while there is no call; it is the reader that makes one.
     func send(_ message: AttachRequest.Message) async throws(SandboxError) {
+        if message.isInput { try await claimStdin() }
         while true {
             let isGiven = try await turn.take { () async throws(SandboxError) -> Bool in
                 try await give(message)
@@ -152,6 +164,9 @@ final class AttachInput: Sendable {
         if isDetached {
             throw SandboxError(.closed, "the session was detached", processID: id)
         }
+        if calls.isClosed {
+            throw SandboxError(.closed, "the sandbox was closed", processID: id)
+        }
         if let failure { throw failure }
         guard let sender else { return false }
         remember(message)
@@ -165,6 +180,32 @@ final class AttachInput: Sendable {
             if case .signal = message { throw calls.error(error, processID: id) }
         }
         return true
+    }
+
+    /// Before the first input: handles may have written until now, and may no more. Waits for
+    /// those that do.
+    private func claimStdin() async throws(SandboxError) {
+        try await claimTurn.take { () async throws(SandboxError) -> Void in
+            let id = state.withLock { $0.hasClaimed ? nil : $0.processID }
+            guard let id else { return }
+            try await calls.claimStdin(of: id)
+            let offset: UInt64
+            do throws(SandboxError) {
+                offset = try await calls.process(id).stdinBytes
+            } catch {
+                calls.unclaimStdin(of: id)
+                throw error
+            }
+            let isWanted = state.withLock { state in
+                guard !state.isDetached else { return false }
+                state.hasClaimed = true
+                state.offset = offset
+                return true
+            }
+            guard !isWanted else { return }
+            calls.unclaimStdin(of: id)
+            throw SandboxError(.closed, "the session was detached", processID: id)
+        }
     }
 
     private func remember(_ message: AttachRequest.Message) {
@@ -183,6 +224,8 @@ final class AttachInput: Sendable {
     }
 
     private func waitForSender() async throws(SandboxError) {
+        let alarm = calls.closing.add { [weak self] in self?.wakeWaiting() }
+        defer { calls.closing.remove(alarm) }
         let ticket = state.withLock { state in
             state.nextTicket += 1
             return state.nextTicket
@@ -191,7 +234,7 @@ final class AttachInput: Sendable {
             await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
                 let mustWait = state.withLock { state in
                     guard state.sender == nil, state.failure == nil, !state.isDetached,
-                        !Task.isCancelled
+                        !Task.isCancelled, !calls.isClosed
                     else { return false }
                     state.waiting.append((ticket, continuation))
                     return true
@@ -216,5 +259,15 @@ final class AttachInput: Sendable {
             return state.waiting
         }
         for waiter in waiting { waiter.continuation.resume() }
+    }
+}
+
+extension AttachRequest.Message {
+    /// Whether it goes to the process's stdin.
+    fileprivate var isInput: Bool {
+        switch self {
+        case .stdinData, .eof: true
+        default: false
+        }
     }
 }

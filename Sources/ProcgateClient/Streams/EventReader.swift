@@ -33,7 +33,8 @@ final class EventReader: @unchecked Sendable {
     private let calls: GatewayCalls
     private let source: Source
     private let input: AttachInput?
-    private let instance: String
+    /// The supervisor that the first call went to.
+    private var instance = ""
     private var retry: RetryState
     private var responses: EventResponses?
     private(set) var process: ProcessSummary?
@@ -42,7 +43,7 @@ final class EventReader: @unchecked Sendable {
     private var text = (stdout: TextCut(), stderr: TextCut())
     private var callCount = 0
     private let isInUse = Atomic(false)
-    private let isDetached = Atomic(false)
+    private let detached = Alarm()
     /// An attempt may have reached the gateway: what starts a process must not be sent blindly.
     private var isInDoubt = false
     private(set) var hasEnded = false
@@ -52,7 +53,6 @@ final class EventReader: @unchecked Sendable {
         self.source = source
         self.calls = calls
         self.input = input
-        instance = calls.instanceID
         retry = calls.newRetryState()
         switch source {
         case .exec(let request): seenSeq = request.afterSeq
@@ -117,8 +117,8 @@ final class EventReader: @unchecked Sendable {
     /// Throws where the failure does not pass.
     private nonisolated(nonsending) func goOn(after error: any Error) async throws(SandboxError) {
         responses = nil
-        if isDetached.load(ordering: .relaxed) {
-            hasEnded = true
+        if detached.isRaised {
+            stop()
             return
         }
         guard let status = error as? GRPCStatus else {
@@ -128,9 +128,11 @@ final class EventReader: @unchecked Sendable {
         }
         isInDoubt = isInDoubt || !status.notProcessed
         do {
-            try await calls.recover(&retry, from: status, processID: processID)
+            try await calls.recover(
+                &retry, from: status, processID: processID, unless: detached)
         } catch {
             stop()
+            if detached.isRaised { return }
             throw error
         }
     }
@@ -157,14 +159,15 @@ final class EventReader: @unchecked Sendable {
     /// Makes the call, where there is none.
     private nonisolated(nonsending) func begin() async throws {
         guard responses == nil, !hasEnded else { return }
+        if callCount == 0, source.mayStart { instance = await calls.currentInstance() }
         try await prepareRepeat()
         responses = try await open()
     }
 
-    /// Has a running or the next ``next()`` end without an event. From any task; whoever calls it
-    /// ends the call.
+    /// Has a running or the next ``next()`` end without an event, where it waits to try again at
+    /// once. From any task; whoever calls it ends the call.
     func detach() {
-        isDetached.store(true, ordering: .relaxed)
+        detached.raise()
     }
 
     /// Ends the call: the gateway takes that as a cancellation.
@@ -180,12 +183,14 @@ final class EventReader: @unchecked Sendable {
     /// known there? Without that, the repeat would run the command again.
     private nonisolated(nonsending) func prepareRepeat() async throws(SandboxError) {
         guard isInDoubt, source.mayStart else { return }
-        guard let process else { return try await calls.confirmInstance(instance) }
+        guard let process else {
+            return try await calls.confirmInstance(instance, unless: detached)
+        }
         do {
             var request = GetProcessRequest()
             request.processId = process.id
             _ = try await calls.unary(
-                ProcessService.getProcess, request, processID: process.id)
+                ProcessService.getProcess, request, processID: process.id, unless: detached)
         } catch  where error.reason == .processNotFound {
             throw SandboxError(
                 .processLost,
@@ -205,8 +210,13 @@ final class EventReader: @unchecked Sendable {
             request.fromSeq = nextSeq
             return calls.streamOutput(request)
         case .attachStart(let request, let policy):
-            // What need not be owned again is joined: that has a number to go on from.
-            if policy == .keep, let process { return try await rejoin(process.id) }
+            if let process {
+                // What need not be owned again is joined: that has a number to go on from.
+                if policy == .keep { return try await rejoin(process.id) }
+                // So has an Exec with the same key. Input goes by itself where it is not the
+                // session's.
+                if input == nil { return calls.exec(resuming(request)) }
+            }
             var first = AttachRequest()
             first.message = .start(request)
             first.onDisconnect = policy
@@ -218,6 +228,15 @@ final class EventReader: @unchecked Sendable {
             first.onDisconnect = policy
             return try await attach(first)
         }
+    }
+
+    private func resuming(_ first: StartProcessRequest) -> ExecRequest {
+        var request = ExecRequest()
+        request.process = first.process
+        request.requestKey = first.requestKey
+        request.afterSeq = seenSeq
+        request.onDisconnect = .kill
+        return request
     }
 
     private nonisolated(nonsending) func rejoin(
@@ -270,6 +289,7 @@ final class EventReader: @unchecked Sendable {
             return .output(.gap(gap))
         case .exited(let wire):
             let result = try exit(wire)
+            try checkCaller(of: result)
             // The trailers come with it; a call dropped before them would be a cancelled one.
             _ = try? await responses?.next()
             stop()
@@ -308,6 +328,17 @@ final class EventReader: @unchecked Sendable {
             throw missing(through: result.lastSeq)
         }
         return result
+    }
+
+    /// This caller is still here: for the gateway it had gone, which is no end that a command
+    /// comes to by itself.
+    private func checkCaller(of result: ProcessResult) throws(SandboxError) {
+        guard source.mayStart, result.process.terminationReason == .callerGone else { return }
+        throw SandboxError(
+            .callerGone,
+            "the gateway was out of reach for longer than it waits for the caller of a command, "
+                + "and killed it; what it wrote until then can still be read",
+            processID: processID)
     }
 
     /// The numbers of what is filtered out are missing by right.
