@@ -77,8 +77,9 @@ public final class AttachSession: AsyncSequence, Sendable {
         try await input.write(bytes)
     }
 
-    /// Closes the process's stdin. On a terminal write its end-of-file character instead, `"\u{4}"`:
-    /// there it is ``SandboxError/Reason/failedPrecondition``.
+    /// Closes the process's stdin. On a terminal, where it is
+    /// ``SandboxError/Reason/failedPrecondition``, write its end-of-file character instead,
+    /// `"\u{4}"`.
     public func closeStdin() async throws(SandboxError) {
         try await input.send(.eof(true))
     }

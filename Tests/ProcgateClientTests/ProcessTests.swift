@@ -210,6 +210,43 @@ struct ProcessTests {
         }
     }
 
+    @Test("While a session writes to a process, its handles do not")
+    func sessionAndHandle() async throws {
+        try await withGateway { _, sandbox in
+            let process = try await sandbox.processes.start("cat")
+            let session = try await process.attach()
+            try await process.writeStdin("handle ")
+            try await session.write("session ")
+            let error = await #expect(throws: SandboxError.self) {
+                try await process.writeStdin("both ")
+            }
+            #expect(error?.reason == .failedPrecondition)
+            var text = ""
+            for try await event in session {
+                if case .stdout(let chunk) = event { text += chunk.text }
+                if text == "handle session " { session.detach() }
+            }
+            try await process.writeStdin("again", eof: true)
+            #expect(try await process.wait().stdout == "handle session again")
+        }
+    }
+
+    @Test("Calls that last do not keep others waiting, however few a connection takes")
+    func fewStreams() async throws {
+        try await withGateway("--max-streams", "3") { _, sandbox in
+            let process = try await sandbox.processes.start("read x")
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<8 {
+                    group.addTask { #expect(try await process.wait().exitCode == 0) }
+                }
+                // As many as the first connection takes are waiting, or soon will be.
+                for _ in 0..<20 { #expect(try await sandbox.exec("true").succeeded) }
+                try await process.writeStdin("\n")
+                try await group.waitForAll()
+            }
+        }
+    }
+
     @Test("A closed sandbox ends what is open, with a clear error")
     func close() async throws {
         try await withGateway { _, sandbox in

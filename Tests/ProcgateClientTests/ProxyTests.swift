@@ -54,6 +54,49 @@ struct ProxyTests {
         }
     }
 
+    @Test("A command whose input is streamed goes on behind more output than is kept for replay")
+    func resumedWithInput() async throws {
+        try await withProxy(.cut, after: 60_000_000...60_000_000) { _, proxy, sandbox in
+            let (input, continuation) = AsyncStream<String>.makeStream()
+            let stream = try await sandbox.execStream(
+                "head -c 100000000 /dev/zero; cat", stdin: input)
+            var count = 0
+            for try await event in stream {
+                guard case .stdout(let chunk) = event else { continue }
+                count += chunk.bytes.count
+                if count == 100_000_000 {
+                    continuation.yield("end")
+                    continuation.finish()
+                }
+            }
+            #expect(count == 100_000_003)
+            #expect(proxy.faultCount > 0)
+        }
+    }
+
+    @Test("Input that a silent connection swallowed is sent again before there is more")
+    func swallowedInput() async throws {
+        // The first connection falls silent within the input; any other one passes all of it.
+        try await withProxy(.silence, after: 50_000...50_000) { gateway, proxy, sandbox in
+            _ = try await sandbox.exec("head -c 25000 /dev/zero")
+            let (input, continuation) = AsyncStream<[UInt8]>.makeStream()
+            for _ in 0..<40 { continuation.yield([UInt8](repeating: 0x78, count: 1000)) }
+            let process = try await sandbox.processes.start("head -c 40000 | wc -c; cat")
+            let writing = Task { try await process.writeStdin(input, eof: true) }
+            let direct = try await Sandbox.connect(gateway.address, token: gateway.token)
+            var text = ""
+            for try await event in try await direct.getProcess(process.id).stream() {
+                guard case .stdout(let chunk) = event else { continue }
+                text += chunk.text
+                continuation.finish()
+            }
+            #expect(text.trimmingCharacters(in: .whitespacesAndNewlines) == "40000")
+            #expect(try await writing.value == 40_000)
+            #expect(proxy.faultCount > 0)
+            await direct.close()
+        }
+    }
+
     @Test("A connection that falls silent is found by its keep-alive")
     func silence() async throws {
         // A chunk is at most 256 KiB, and one connection passes a whole one.
