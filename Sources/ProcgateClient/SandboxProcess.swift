@@ -67,9 +67,9 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
 
     /// The process's output, replayed from a chunk on and then followed to its exit.
     ///
-    /// Where only one of the streams is followed and the connection is lost, it goes on after the
-    /// last chunk of that stream; where the other one has meanwhile pushed what comes after it out
-    /// of the gateway's memory, that is ``SandboxError/Reason/replayWindowExpired``, or a gap.
+    /// Where only one of the streams is followed, what the other one has pushed out of the
+    /// gateway's memory is no loss, as long as it can be told that nothing of the first one went
+    /// with it; else it is ``SandboxError/Reason/replayWindowExpired``, or a gap.
     ///
     /// - Parameters:
     ///   - fromSeq: The first chunk wanted; 0 and 1 both mean from the beginning.

@@ -137,6 +137,31 @@ struct ProcessTests {
         }
     }
 
+    @Test("Followers of one stream do not mind what the other one pushed out of memory")
+    func oneStreamOfTwo() async throws {
+        try await withGateway { _, sandbox in
+            let process = try await sandbox.processes.start(
+                "seq 1 200000; echo e >&2; exit 5", retainBytes: 65536)
+            _ = try await process.wait()
+            var ends: [Int?] = []
+            let quiet = try await sandbox.processes.start("seq 1 200000", retainBytes: 65536)
+            _ = try await quiet.wait()
+            for try await event in quiet.stream(streams: [.stderr]) {
+                guard case .exit(let result) = event else {
+                    Issue.record("\(event)")
+                    continue
+                }
+                ends.append(result.exitCode)
+            }
+            #expect(ends == [0])
+            // Here something of the stream may have gone too.
+            let error = await #expect(throws: SandboxError.self) {
+                for try await _ in process.stream(streams: [.stderr]) {}
+            }
+            #expect(error?.reason == .replayWindowExpired)
+        }
+    }
+
     @Test("Listings come in pages, by status and by label, and all of them in one sequence")
     func listings() async throws {
         try await withGateway { _, sandbox in

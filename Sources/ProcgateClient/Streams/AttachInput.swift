@@ -186,7 +186,7 @@ final class AttachInput: Sendable {
     /// those that do.
     private func claimStdin() async throws(SandboxError) {
         try await claimTurn.take { () async throws(SandboxError) -> Void in
-            let id = state.withLock { $0.hasClaimed ? nil : $0.processID }
+            let id = state.withLock { $0.hasClaimed || $0.isDetached ? nil : $0.processID }
             guard let id else { return }
             try await calls.claimStdin(of: id)
             let offset: UInt64
