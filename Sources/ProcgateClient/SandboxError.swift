@@ -120,8 +120,8 @@ extension SandboxError {
         case cancelled = "CANCELLED"
         /// The time of the call ran out.
         case deadlineExceeded = "DEADLINE_EXCEEDED"
-        /// The gateway was out of reach for longer than it waits for the caller of an `exec`, and
-        /// killed the command.
+        /// The gateway was out of reach for longer than it waits for the caller of an `exec`, or a
+        /// proxy cancelled its call: the gateway killed the command.
         case callerGone = "CALLER_GONE"
         /// More output than `maxOutputBytes`. The process was killed.
         case outputLimitExceeded = "OUTPUT_LIMIT_EXCEEDED"

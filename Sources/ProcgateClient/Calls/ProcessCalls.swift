@@ -41,9 +41,8 @@ extension GatewayCalls {
         return process
     }
 
-    func exec(_ request: ExecRequest) -> EventResponses {
+    func exec(_ request: ExecRequest) -> ResponseStream<ProcessEvent> {
         channel.serverStreaming(ProcessService.exec, request, options: options)
-            .makeAsyncIterator()
     }
 
     func streamOutput(_ request: StreamOutputRequest) -> EventResponses {

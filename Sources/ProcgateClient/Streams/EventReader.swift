@@ -226,7 +226,7 @@ final class EventReader: @unchecked Sendable {
         switch source {
         case .exec(var request):
             request.afterSeq = seenSeq
-            return calls.exec(request)
+            return calls.exec(request).makeAsyncIterator()
         case .output(var request):
             request.fromSeq = nextSeq
             return calls.streamOutput(request)
@@ -234,9 +234,11 @@ final class EventReader: @unchecked Sendable {
             if let process {
                 // What need not be owned again is joined: that has a number to go on from.
                 if policy == .keep { return try await rejoin(process.id) }
-                // So has an Exec with the same key. Input goes by itself where it is not the
-                // session's.
-                if input == nil { return calls.exec(resuming(request)) }
+                // So has an Exec with the same key, where an Attach begins anew. A session's
+                // input then goes by calls of its own.
+                let output = calls.exec(resuming(request))
+                input?.openedAside(output, hasTerminal: request.process?.terminal != nil)
+                return output.makeAsyncIterator()
             }
             var first = AttachRequest()
             first.message = .start(request)
@@ -361,8 +363,8 @@ final class EventReader: @unchecked Sendable {
         guard source.mayStart, result.process.terminationReason == .callerGone else { return }
         throw SandboxError(
             .callerGone,
-            "the gateway was out of reach for longer than it waits for the caller of a command, "
-                + "and killed it; what it wrote until then can still be read",
+            "the gateway killed the command, since it had lost its caller: it was out of reach for "
+                + "longer than its resume window, or a proxy between cancelled the call",
             processID: processID)
     }
 
