@@ -189,7 +189,10 @@ import Testing
             running.wrappingSubtract(1, ordering: .relaxed)
             try await call.send(letter)
         }
-        try await withChannel([method], configuration: configuration) { channel in
+        var options = GRPCChannelOptions()
+        options.mostConnections = 1
+        try await withChannel([method], configuration: configuration, options: options) {
+            channel in
             _ = try await channel.unary(Post.echo, Letter(""))
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for _ in 0..<100 {
