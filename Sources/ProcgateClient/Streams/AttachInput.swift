@@ -82,7 +82,8 @@ final class AttachInput: Sendable {
     /// The output comes by a call that takes no input: from now on that goes by calls of its own.
     func openedAside(_ output: ResponseStream<ProcessEvent>, hasTerminal: Bool) {
         state.withLock { $0.hasTerminal = hasTerminal }
-        opened({ output.cancel() }) { await self.makeUp(through: nil) }
+        let end: @Sendable () -> Void = { output.cancel() }
+        opened(end) { await self.makeUp(through: nil) }
     }
 
     private func opened(
