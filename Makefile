@@ -20,7 +20,7 @@ TEST_PACKAGES := python3-venv nghttp2-client nghttp2-proxy nginx-light \
 BENCH_PACKAGES := python3-venv nghttp2-client nghttp2-server libssl-dev openssl util-linux gcc \
 	libc6-dev
 
-.PHONY: all setup setup-tests build build-interop run test test-swift test-interop bench generate check format lint clean
+.PHONY: all setup setup-tests build build-interop run test test-swift test-interop test-outside bench generate check format lint clean
 
 all: build
 
@@ -56,6 +56,11 @@ build-interop: build
 test-interop: build-interop $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile Tests/Rules Tests/Interop
 
+# A package of its own that knows nothing of this one but the product ProcgateClient. Some three
+# minutes: it builds the client, and all below it, anew.
+test-outside: build
+	Tests/OutsidePackage/run
+
 $(VENV)/installed: Tests/Interop/requirements.txt
 	@$(call install,python3-venv)
 	/usr/bin/python3 -m venv $(VENV)
@@ -64,6 +69,7 @@ $(VENV)/installed: Tests/Interop/requirements.txt
 
 bench: build $(VENV)/installed
 	@$(call install,$(BENCH_PACKAGES))
+	$(BUILD) --product client-benchmark
 	Benchmarks/run --python $(VENV)/bin/python
 
 # Writes the generated code anew; `check` shows that what is committed is up to date.
@@ -73,7 +79,7 @@ generate: setup
 check: setup
 	codegen-scripts/check
 
-FORMATTED := Package.swift Sources Tests Examples
+FORMATTED := Package.swift Sources Tests Examples Benchmarks
 
 format:
 	$(SWIFT) format --in-place --parallel --recursive $(FORMATTED)

@@ -27,6 +27,7 @@ let package = Package(
     platforms: [.macOS(.v15)],
     products: [
         .executable(name: "procgate", targets: ["procgate"]),
+        .executable(name: "client-benchmark", targets: ["client-benchmark"]),
         .library(name: "ProcgateClient", targets: ["ProcgateClient"]),
         .library(name: "GRPCWire", targets: ["GRPCWire"]),
     ],
@@ -41,10 +42,11 @@ let package = Package(
     targets: [
         // C: system libraries, what Glibc's module hides, and what protoc-c wrote.
         .systemLibrary(
-            name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
+            name: "CNGHTTP2", pkgConfig: "libnghttp2",
+            providers: [.apt(["libnghttp2-dev"]), .brew(["libnghttp2"])]),
         .systemLibrary(
             name: "CProtobufC", pkgConfig: "libprotobuf-c",
-            providers: [.apt(["libprotobuf-c-dev"])]),
+            providers: [.apt(["libprotobuf-c-dev"]), .brew(["protobuf-c"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CProtos", dependencies: ["CProtobufC"]),
@@ -111,6 +113,13 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ] + nio,
+            swiftSettings: swift),
+
+        // What the benchmarks measure the client by.
+        .executableTarget(
+            name: "client-benchmark",
+            dependencies: ["ProcgateClient"],
+            path: "Benchmarks/clients/swift",
             swiftSettings: swift),
 
         // The two sides of gRPC's interoperability tests; in no product.

@@ -16,7 +16,8 @@ import Synchronization
 ///
 /// It survives lost connections: the output goes on with the next chunk, and input that had not
 /// been accepted is sent again, up to the last ``inputWindowBytes``. One task reads at a time;
-/// any may write. It is the reading that reconnects: until then, writes wait.
+/// any may write. It is the reading that reconnects: until then, writes wait. From its first
+/// input on, stdin is the session's: `writeStdin` of the process's handles is refused.
 public final class AttachSession: AsyncSequence, Sendable {
     public typealias Element = OutputEvent
     public typealias Failure = SandboxError
@@ -76,8 +77,9 @@ public final class AttachSession: AsyncSequence, Sendable {
         try await input.write(bytes)
     }
 
-    /// Closes the process's stdin. On a terminal write its end-of-file character instead, `"\u{4}"`:
-    /// there it is ``SandboxError/Reason/failedPrecondition``.
+    /// Closes the process's stdin. On a terminal, where it is
+    /// ``SandboxError/Reason/failedPrecondition``, write its end-of-file character instead,
+    /// `"\u{4}"`.
     public func closeStdin() async throws(SandboxError) {
         try await input.send(.eof(true))
     }

@@ -13,9 +13,10 @@ internal import ProcgateV1
 /// await sandbox.close()
 /// ```
 ///
-/// All calls share one connection. When it or the gateway is lost, the client reconnects and goes
-/// on: nothing is run twice and no output is lost. A sandbox that is dropped, with everything it
-/// handed out, closes its connection.
+/// All calls share one connection; only calls beyond what the gateway takes on one have another.
+/// When it or the gateway is lost, the client reconnects and goes on: nothing is run twice and no
+/// output is lost. A sandbox that is dropped, with everything it handed out, closes its
+/// connection.
 public final class Sandbox: Sendable {
     let calls: GatewayCalls
 
@@ -33,12 +34,14 @@ public final class Sandbox: Sendable {
     ///   - token: What the gateway knows the caller by; a unix socket needs none.
     ///   - tls: For `https`: whom to trust, and who the caller is.
     ///   - reconnectTimeout: How long a call goes on without an answer when the connection or the
-    ///     gateway is lost.
+    ///     gateway is lost. The command of an `exec` is killed by the gateway where its caller
+    ///     stays away for longer than the gateway's own resume window, 10 s unless it was told
+    ///     otherwise: then the call throws ``SandboxError/Reason/callerGone``.
     ///   - connectTimeout: How long to wait for a connection.
     ///   - group: The event loops to run on; `nil` is the process's own, shared ones.
     /// - Throws: ``SandboxError/Reason/invalidAddress``,
     ///   ``SandboxError/Reason/gatewayUnavailable``, ``SandboxError/Reason/tokenInvalid``,
-    ///   ``SandboxError/Reason/tlsFailed``.
+    ///   ``SandboxError/Reason/permissionDenied``, ``SandboxError/Reason/tlsFailed``.
     public static func connect(
         _ address: String,
         token: String? = nil,

@@ -108,7 +108,9 @@ extension SandboxError {
         // Of this side.
         /// The gateway's address cannot be understood.
         case invalidAddress = "INVALID_ADDRESS"
-        /// A certificate, key or root that was given could not be used.
+        /// The gateway's certificate is not trusted, TLS could not be agreed upon, or a
+        /// certificate, key or root that was given could not be used. Where it is the gateway
+        /// that demands another client certificate: ``permissionDenied``.
         case tlsFailed = "TLS_FAILED"
         /// No answer for as long as `reconnectTimeout`.
         case gatewayUnavailable = "GATEWAY_UNAVAILABLE"
@@ -118,6 +120,9 @@ extension SandboxError {
         case cancelled = "CANCELLED"
         /// The time of the call ran out.
         case deadlineExceeded = "DEADLINE_EXCEEDED"
+        /// The gateway was out of reach for longer than it waits for the caller of an `exec`, or a
+        /// proxy cancelled its call: the gateway killed the command.
+        case callerGone = "CALLER_GONE"
         /// More output than `maxOutputBytes`. The process was killed.
         case outputLimitExceeded = "OUTPUT_LIMIT_EXCEEDED"
         /// The supervisor that ran the process is gone, and how it ended with it.
@@ -154,6 +159,7 @@ extension SandboxError {
             case .tooManyProcesses, .resourceExhausted, .outputLimitExceeded: .resourceExhausted
             case .supervisorUnavailable, .gatewayUnavailable, .tlsFailed: .unavailable
             case .closed, .cancelled: .cancelled
+            case .callerGone: .aborted
             case .processLost, .outputGap: .dataLoss
             case .callerFailed, .unknown: .unknown
             case .unimplemented: .unimplemented

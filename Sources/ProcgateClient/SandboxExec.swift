@@ -62,6 +62,18 @@ extension Sandbox {
         options.queueTimeout = queueTimeout
         options.retainBytes = retainBytes
         options.killDescendants = killDescendants
+        return try await exec(
+            command, arguments: arguments, options: options, stdin: stdin,
+            maxOutputBytes: maxOutputBytes, onOutput: onOutput)
+    }
+
+    /// The same, with the options as one value.
+    public func exec(
+        _ command: String, arguments: [String] = [], options: CommandOptions,
+        stdin: (any StdinData)? = nil,
+        maxOutputBytes: Int = Sandbox.defaultMaxOutputBytes,
+        onOutput: (@Sendable (OutputEvent) async -> Void)? = nil
+    ) async throws(SandboxError) -> ProcessResult {
         let stream = try await execStream(
             command, arguments: arguments, options: options, stdin: stdin)
         return try await stream.collect(maxOutputBytes: maxOutputBytes, onOutput: onOutput)
@@ -103,6 +115,18 @@ extension Sandbox {
         options.queueTimeout = queueTimeout
         options.retainBytes = retainBytes
         options.killDescendants = killDescendants
+        return try await exec(
+            command, arguments: arguments, options: options, stdin: stdin,
+            maxOutputBytes: maxOutputBytes, onOutput: onOutput)
+    }
+
+    /// The same, with the options as one value.
+    public func exec<Input: AsyncSequence & Sendable>(
+        _ command: String, arguments: [String] = [], options: CommandOptions,
+        stdin: Input,
+        maxOutputBytes: Int = Sandbox.defaultMaxOutputBytes,
+        onOutput: (@Sendable (OutputEvent) async -> Void)? = nil
+    ) async throws(SandboxError) -> ProcessResult where Input.Element: StdinData {
         let stream = try await execStream(
             command, arguments: arguments, options: options, stdin: stdin)
         return try await stream.collect(maxOutputBytes: maxOutputBytes, onOutput: onOutput)

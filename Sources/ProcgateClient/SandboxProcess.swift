@@ -67,6 +67,10 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
 
     /// The process's output, replayed from a chunk on and then followed to its exit.
     ///
+    /// Where only one of the streams is followed, what the other one has pushed out of the
+    /// gateway's memory is no loss, as long as it can be told that nothing of the first one went
+    /// with it; else it is ``SandboxError/Reason/replayWindowExpired``, or a gap.
+    ///
     /// - Parameters:
     ///   - fromSeq: The first chunk wanted; 0 and 1 both mean from the beginning.
     ///   - follow: Where `false`, it ends with what is retained now, without an exit while the
@@ -89,7 +93,9 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
 
     // MARK: Stdin
 
-    /// Writes to the process; returns once it has taken every byte.
+    /// Writes to the process; returns once it has taken every byte. Writes through all handles of
+    /// a sandbox take turns; while an ``AttachSession`` of it writes to the process, they are
+    /// ``SandboxError/Reason/failedPrecondition``.
     ///
     /// - Parameter eof: Close its stdin afterwards.
     /// - Returns: How much was written to its stdin so far, by anybody.
@@ -105,8 +111,8 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     public func writeStdin(
         _ bytes: [UInt8], eof: Bool = false
     ) async throws(SandboxError) -> Int {
-        try await calls.inStdinTurn(of: id) { () async throws(SandboxError) in
-            var transfer = try await newTransfer()
+        try await calls.inStdinTurn(of: id) { () async throws(SandboxError) -> Int in
+            let transfer = try await newTransfer()
             return Int(clamping: try await transfer.write(bytes, eof: eof))
         }
     }
@@ -128,26 +134,41 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     func writeStdin<Input: AsyncSequence & Sendable>(
         _ input: Input, eof: Bool, finishingAfterFailure: Bool
     ) async throws(SandboxError) -> Int where Input.Element: StdinData {
-        try await calls.inStdinTurn(of: id) { () async throws(SandboxError) in
-            var transfer = try await newTransfer()
-            var iterator = input.makeAsyncIterator()
-            while true {
-                let next: Input.Element?
-                do {
-                    next = try await iterator.next()
-                } catch {
-                    guard !Task.isCancelled else {
-                        throw SandboxError(.cancelled, "the task was cancelled", processID: id)
-                    }
-                    if finishingAfterFailure { _ = try? await transfer.finish(eof: false) }
-                    throw SandboxError(
-                        .callerFailed, "the input for stdin failed: \(error)", processID: id)
-                }
-                guard let piece = next else { break }
-                try await transfer.send(piece.stdinBytes)
+        try await calls.inStdinTurn(of: id) { () async throws(SandboxError) -> Int in
+            let transfer = try await newTransfer()
+            let written: Int
+            do throws(SandboxError) {
+                written = try await pour(
+                    input, into: transfer, eof: eof, finishingAfterFailure: finishingAfterFailure)
+            } catch {
+                await transfer.close()
+                throw error
             }
-            return Int(clamping: try await transfer.finish(eof: eof))
+            await transfer.close()
+            return written
         }
+    }
+
+    private func pour<Input: AsyncSequence & Sendable>(
+        _ input: Input, into transfer: StdinTransfer, eof: Bool, finishingAfterFailure: Bool
+    ) async throws(SandboxError) -> Int where Input.Element: StdinData {
+        var iterator = input.makeAsyncIterator()
+        while true {
+            let next: Input.Element?
+            do {
+                next = try await iterator.next()
+            } catch {
+                guard !Task.isCancelled else {
+                    throw SandboxError(.cancelled, "the task was cancelled", processID: id)
+                }
+                if finishingAfterFailure { _ = try? await transfer.finish(eof: false) }
+                throw SandboxError(
+                    .callerFailed, "the input for stdin failed: \(error)", processID: id)
+            }
+            guard let piece = next else { break }
+            try await transfer.send(piece.stdinBytes)
+        }
+        return Int(clamping: try await transfer.finish(eof: eof))
     }
 
     /// Closes the process's stdin: it reads end-of-file.
@@ -157,6 +178,12 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
 
     /// Others may have written since: where stdin stands is asked each time.
     private func newTransfer() async throws(SandboxError) -> StdinTransfer {
+        guard !calls.isStdinClaimed(of: id) else {
+            throw SandboxError(
+                .failedPrecondition,
+                "an AttachSession of this sandbox writes to the process: write to the session",
+                processID: id)
+        }
         let process = try await calls.process(id)
         return StdinTransfer(calls: calls, processID: id, offset: process.stdinBytes)
     }

@@ -8,7 +8,6 @@ public struct SandboxTLS: Sendable, Hashable {
         /// The path of a file.
         case file(String)
         /// The text itself.
-        /// The text itself.
         case bytes([UInt8])
     }
 

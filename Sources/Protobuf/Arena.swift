@@ -1,7 +1,14 @@
 // The memory of one decoding or encoding: taken piece by piece, given back at once. Knows no
 // message.
 import CProtobufC
-import Glibc
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
 
 /// Where C structs and what they point to live, for the time of one call.
 ///

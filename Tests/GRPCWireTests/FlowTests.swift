@@ -189,7 +189,10 @@ import Testing
             running.wrappingSubtract(1, ordering: .relaxed)
             try await call.send(letter)
         }
-        try await withChannel([method], configuration: configuration) { channel in
+        var options = GRPCChannelOptions()
+        options.mostConnections = 1
+        try await withChannel([method], configuration: configuration, options: options) {
+            channel in
             _ = try await channel.unary(Post.echo, Letter(""))
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for _ in 0..<100 {
@@ -198,6 +201,68 @@ import Testing
                 try await group.waitForAll()
             }
             #expect(most.load(ordering: .relaxed) <= 3)
+        }
+    }
+
+    /// Calls that last take all the places of a connection: short ones get through beside them.
+    @Test func longCallsDoNotKeepShortOnesWaiting() async throws {
+        var configuration = ServerConfiguration()
+        configuration.http2.maxConcurrentStreams = 2
+        var options = GRPCChannelOptions()
+        options.extraIdleTimeout = .milliseconds(50)
+        let closed = Signal<Void>()
+        configuration.connectionObserver = { event in
+            if case .closed = event { closed.send(()) }
+        }
+        try await withServer([CallTests.echo, CallTests.chat], configuration: configuration) {
+            loopback in
+            let channel = loopback.makeChannel(options)
+            var long: [ClientCall<Letter, Letter>] = []
+            for _ in 0..<5 {
+                let call = channel.bidirectional(Post.chat)
+                try await call.send(Letter("here"))
+                var answers = call.responses.makeAsyncIterator()
+                let answer = try await answers.next()
+                #expect(answer?.typeUrl == "here")
+                long.append(call)
+            }
+            let answer = try await channel.unary(Post.echo, Letter("short"))
+            #expect(answer.typeUrl == "short")
+            #expect(loopback.server.openConnections == 3)
+            // The first connection stays; those beside it go when they have no calls.
+            for call in long { call.cancel() }
+            await closed.next()
+            await closed.next()
+            while loopback.server.openConnections > 1 { await Task.yield() }
+            _ = try await channel.unary(Post.echo, Letter("again"))
+            #expect(loopback.server.openConnections == 1)
+            await channel.close()
+        }
+    }
+
+    @Test func connectionsAreNoMoreThanAllowed() async throws {
+        var configuration = ServerConfiguration()
+        configuration.http2.maxConcurrentStreams = 1
+        var options = GRPCChannelOptions()
+        options.mostConnections = 2
+        try await withServer([CallTests.echo, CallTests.chat], configuration: configuration) {
+            loopback in
+            let channel = loopback.makeChannel(options)
+            let long = (0..<2).map { _ in channel.bidirectional(Post.chat) }
+            for call in long { try await call.send(Letter("here")) }
+            for call in long {
+                var answers = call.responses.makeAsyncIterator()
+                _ = try await answers.next()
+            }
+            let late = await status { () throws(GRPCStatus) in
+                _ = try await channel.unary(
+                    Post.echo, Letter(""), options: CallOptions(timeout: .milliseconds(300)))
+            }
+            #expect(late.code == .deadlineExceeded)
+            #expect(loopback.server.openConnections == 2)
+            long[0].cancel()
+            _ = try await channel.unary(Post.echo, Letter(""))
+            await channel.close()
         }
     }
 }

@@ -124,6 +124,21 @@ import Testing
         try await server.channel.close()
     }
 
+    /// What proxies do when the server behind them goes: said by the transport, not by the server.
+    @Test(arguments: [HTTP2ErrorCode.internalError, .cancel, .protocolError])
+    func aResetIsTheTransports(code: HTTP2ErrorCode) async throws {
+        let server = try await ManualServer.start { _ in .reset(code) }
+        let channel = GRPCChannel(server.target, group: MultiThreadedEventLoopGroup.singleton)
+        let thrown = await status { () throws(GRPCStatus) in
+            _ = try await channel.unary(Post.echo, Letter(""))
+        }
+        #expect(thrown.isTransport)
+        #expect(!thrown.notProcessed)
+        #expect(!thrown.isTLSRefusal)
+        await channel.close()
+        try await server.channel.close()
+    }
+
     @Test func aConnectionThatBreaksWithinAnAnswerIsUnavailable() async throws {
         let server = try await ManualServer.start { _ in .breakOff }
         let channel = GRPCChannel(server.target, group: MultiThreadedEventLoopGroup.singleton)

@@ -90,12 +90,17 @@ import Testing
             var wrongName = try trusting()
             wrongName.serverName = "example.org"
             let noName = try trusting()
-            for (index, client) in [ClientTLS(), wrongName, noName].enumerated() {
-                let refused = await #expect(throws: GRPCStatus.self, "client \(index)") {
+            for (client, cause) in [
+                (ClientTLS(), "no root that is trusted here"), (wrongName, "another host name"),
+                (noName, "another host name"),
+            ] {
+                let refused = await #expect(throws: GRPCStatus.self, "\(cause)") {
                     _ = try await ask(.https(host: "127.0.0.1", port: port(server)), client)
                 }
-                #expect(refused?.code == .unavailable)
+                #expect(refused?.code == .permissionDenied)
+                #expect(refused?.isTLSRefusal == true)
                 #expect(refused?.notProcessed == true)
+                #expect(refused?.message.contains(cause) == true)
             }
         }
     }
@@ -106,7 +111,37 @@ import Testing
             let target = GRPCTarget.https(host: "127.0.0.1", port: port(server))
             let known = try await ask(target, trusting(withCertificate: true))
             #expect(known == "O=Example,CN=alice|-|true")
-            await #expect(throws: GRPCStatus.self) { _ = try await ask(target, trusting()) }
+            // The server's reset may overtake what TLS had to say: the next try is told.
+            var unknown: GRPCStatus?
+            repeat {
+                unknown = await #expect(throws: GRPCStatus.self) {
+                    _ = try await ask(target, trusting())
+                }
+            } while unknown?.code == .unavailable
+            #expect(unknown?.code == .unauthenticated)
+            #expect(unknown?.isTLSRefusal == true)
+            #expect(unknown?.message.contains("demands a client certificate") == true)
+        }
+    }
+
+    /// The cause is told to those too that come while it is waited for another try.
+    @Test func theCauseIsToldToEveryCall() async throws {
+        let tls = try ServerTLS(material())
+        try await serve([Listener(.tcp(host: "127.0.0.1", port: 0), tls: tls)]) { server in
+            var options = GRPCChannelOptions()
+            options.firstBackoff = .seconds(60)
+            options.longestBackoff = .seconds(60)
+            let channel = GRPCChannel(
+                .https(host: "127.0.0.1", port: port(server)), options: options,
+                group: MultiThreadedEventLoopGroup.singleton)
+            for waitForReady in [false, false, true] {
+                let refused = await status { () throws(GRPCStatus) in
+                    _ = try await channel.unary(
+                        Post.echo, Letter(""), options: CallOptions(waitForReady: waitForReady))
+                }
+                #expect(refused.message.contains("is not trusted"))
+            }
+            await channel.close()
         }
     }
 

@@ -230,5 +230,10 @@ def test_the_client_commands_speak_tls(mutual, authority):
     environment = {"PROCGATE_TOKEN": mutual.token}
     done = procgate("exec", *words, *pair, "--", "echo over tls", environment=environment)
     assert done.stdout == b"over tls\n", done.stderr
+    # The gateway refuses who shows no certificate; the caller refuses whom it does not trust.
     done = procgate("exec", *words, "--", "true", environment=environment)
-    assert done.returncode == 69
+    assert done.returncode == 77
+    assert b"client certificate" in done.stderr
+    done = procgate("exec", *words[:2], "--", "true", environment=environment)
+    assert done.returncode == 1
+    assert b"not trusted" in done.stderr

@@ -58,6 +58,29 @@ struct ErrorTests {
         #expect(SandboxError(GRPCStatus(.unauthenticated, "x")).message == "x")
     }
 
+    @Test("TLS that one side does not accept is final, and tells who refused whom")
+    func tls() {
+        let distrusted = SandboxError(
+            .transport(.permissionDenied, "the certificate is not trusted", notProcessed: true))
+        #expect(distrusted.reason == .tlsFailed)
+        #expect(!distrusted.mayRetry)
+        let refused = SandboxError(
+            .transport(.unauthenticated, "a certificate, please", notProcessed: true))
+        #expect(refused.reason == .permissionDenied)
+        #expect(!refused.mayRetry)
+        // The same codes, said by the gateway or by a proxy.
+        #expect(SandboxError(GRPCStatus(.permissionDenied, "no")).reason == .permissionDenied)
+        #expect(SandboxError(GRPCStatus(.unauthenticated, "no")).reason == .tokenInvalid)
+    }
+
+    @Test(
+        "What the transport did passes, what the gateway said does not",
+        arguments: [GRPCCode.internal, .cancelled, .unknown, .resourceExhausted, .unavailable])
+    func passing(code: GRPCCode) {
+        #expect(GRPCStatus.transport(code, "a proxy went").isPassing)
+        #expect(GRPCStatus(code, "said").isPassing == (code == .unavailable))
+    }
+
     @Test("An unreadable pushback forbids the repeat")
     func pushback() {
         var status = GRPCStatus(.unavailable)

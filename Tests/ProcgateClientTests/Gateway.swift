@@ -103,6 +103,12 @@ final class TestGateway: Sendable {
         try start()
     }
 
+    /// Another gateway with another supervisor, which knows no process of the first one.
+    func replace() throws {
+        end(SIGTERM)
+        try start()
+    }
+
     /// SIGTERM, which ends the processes and the supervisor too.
     func stop() {
         end(SIGTERM)

@@ -137,6 +137,31 @@ struct ProcessTests {
         }
     }
 
+    @Test("Followers of one stream do not mind what the other one pushed out of memory")
+    func oneStreamOfTwo() async throws {
+        try await withGateway { _, sandbox in
+            let process = try await sandbox.processes.start(
+                "seq 1 200000; echo e >&2; exit 5", retainBytes: 65536)
+            _ = try await process.wait()
+            var ends: [Int?] = []
+            let quiet = try await sandbox.processes.start("seq 1 200000", retainBytes: 65536)
+            _ = try await quiet.wait()
+            for try await event in quiet.stream(streams: [.stderr]) {
+                guard case .exit(let result) = event else {
+                    Issue.record("\(event)")
+                    continue
+                }
+                ends.append(result.exitCode)
+            }
+            #expect(ends == [0])
+            // Here something of the stream may have gone too.
+            let error = await #expect(throws: SandboxError.self) {
+                for try await _ in process.stream(streams: [.stderr]) {}
+            }
+            #expect(error?.reason == .replayWindowExpired)
+        }
+    }
+
     @Test("Listings come in pages, by status and by label, and all of them in one sequence")
     func listings() async throws {
         try await withGateway { _, sandbox in
@@ -207,6 +232,43 @@ struct ProcessTests {
                 if case .exit(let result) = event { code = result.exitCode }
             }
             #expect(code == 7)
+        }
+    }
+
+    @Test("While a session writes to a process, its handles do not")
+    func sessionAndHandle() async throws {
+        try await withGateway { _, sandbox in
+            let process = try await sandbox.processes.start("cat")
+            let session = try await process.attach()
+            try await process.writeStdin("handle ")
+            try await session.write("session ")
+            let error = await #expect(throws: SandboxError.self) {
+                try await process.writeStdin("both ")
+            }
+            #expect(error?.reason == .failedPrecondition)
+            var text = ""
+            for try await event in session {
+                if case .stdout(let chunk) = event { text += chunk.text }
+                if text == "handle session " { session.detach() }
+            }
+            try await process.writeStdin("again", eof: true)
+            #expect(try await process.wait().stdout == "handle session again")
+        }
+    }
+
+    @Test("Calls that last do not keep others waiting, however few a connection takes")
+    func fewStreams() async throws {
+        try await withGateway("--max-streams", "3") { _, sandbox in
+            let process = try await sandbox.processes.start("read x")
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<8 {
+                    group.addTask { #expect(try await process.wait().exitCode == 0) }
+                }
+                // As many as the first connection takes are waiting, or soon will be.
+                for _ in 0..<20 { #expect(try await sandbox.exec("true").succeeded) }
+                try await process.writeStdin("\n")
+                try await group.waitForAll()
+            }
         }
     }
 

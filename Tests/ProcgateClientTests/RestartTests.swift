@@ -1,8 +1,10 @@
 // The gateway is killed again and again while clients work: nothing is run twice, nothing lost.
 
 import Foundation
-import ProcgateClient
+import Synchronization
 import Testing
+
+@testable import ProcgateClient
 
 @Suite("Restarts", .serialized, .timeLimit(.minutes(5)))
 struct RestartTests {
@@ -129,6 +131,114 @@ struct RestartTests {
                     try await group.waitForAll()
                 }
             }
+        }
+    }
+
+    /// Fifty callers for ten seconds, each with one command after the other in all ways there are.
+    @Test("Whatever fifty callers do, each command runs once, each line comes once, no call fails")
+    func everything() async throws {
+        try await withGateway { gateway, sandbox in
+            let file = gateway.directory.appending(path: "ran")
+            let numbered = (1...10_000).map { "\($0)\n" }.joined()
+            let end = ContinuousClock.now + .seconds(10)
+            let done = Mutex<[String]>([])
+            let restarts = try await whileRestarting(gateway) {
+                try await withThrowingTaskGroup { group in
+                    for caller in 0..<50 {
+                        group.addTask {
+                            var round = 0
+                            while ContinuousClock.now < end || round == 0 {
+                                let name = "\(caller).\(round)"
+                                let text = try await Self.printed(
+                                    by: "echo \(name) >> \(file.path()); ", numbered,
+                                    way: caller + round, in: sandbox)
+                                #expect(text == numbered, "\(name)")
+                                done.withLock { $0.append(name) }
+                                round += 1
+                            }
+                        }
+                    }
+                    try await group.waitForAll()
+                }
+            }
+            #expect(restarts > 3)
+            #expect(try lines(of: file).sorted() == done.withLock { $0.sorted() })
+        }
+    }
+
+    /// What came of a command that prints ten thousand lines, in one of four ways.
+    private static func printed(
+        by command: String, _ numbered: String, way: Int, in sandbox: Sandbox
+    ) async throws -> String {
+        switch way % 4 {
+        case 0: return try await sandbox.exec(command + "seq 1 10000").stdout
+        case 1: return try await sandbox.processes.start(command + "seq 1 10000").wait().stdout
+        case 2:
+            let process = try await sandbox.processes.start(command + "seq 1 10000")
+            var text = ""
+            var exits = 0
+            for try await event in process.stream() {
+                switch event {
+                case .stdout(let chunk): text += chunk.text
+                case .exit(let result): exits += result.succeeded ? 1 : 100
+                case .stderr, .gap: Issue.record("\(event)")
+                }
+            }
+            #expect(exits == 1)
+            return text
+        default:
+            let process = try await sandbox.processes.start(command + "cat")
+            try await process.writeStdin(numbered, eof: true)
+            return try await process.wait().stdout
+        }
+    }
+
+    @Test("A command that was killed because its caller was away is an error, no result")
+    func killedWhileAway() async throws {
+        try await withGateway("--resume-window", "500ms") { gateway, sandbox in
+            let (started, continuation) = AsyncStream<Void>.makeStream()
+            let task = Task {
+                try await sandbox.exec("echo started; sleep 1000") { _ in continuation.finish() }
+            }
+            for await _ in started {}
+            gateway.kill()
+            // The outage itself.
+            try await Task.sleep(for: .seconds(2))
+            try gateway.start()
+            let error = await #expect(throws: SandboxError.self) { try await task.value }
+            #expect(error?.reason == .callerGone)
+            #expect(error?.mayRetry == false)
+            let process = try await sandbox.getProcess(try #require(error?.processID))
+            #expect(process.terminationReason == .callerGone)
+        }
+    }
+
+    @Test("A supervisor that was replaced while nothing was called is not missed later")
+    func replacedMeanwhile() async throws {
+        try await withGateway { gateway, sandbox in
+            let first = await sandbox.calls.currentInstance()
+            #expect(await sandbox.calls.currentInstance() == first)
+            try gateway.replace()
+            // The loss of the connection is on its way.
+            while await sandbox.calls.currentInstance() == first { await Task.yield() }
+            #expect(try await sandbox.exec("echo here").stdout == "here\n")
+        }
+    }
+
+    @Test("A session that is left while the gateway is away ends at once, as does a closed sandbox")
+    func leftWhileAway() async throws {
+        try await withGateway { gateway, sandbox in
+            let session = try await sandbox.attach("sleep 1000", keepOnDetach: true)
+            let reading = Task { for try await _ in session {} }
+            let process = try await sandbox.processes.start("sleep 1000")
+            let waiting = Task { try await process.wait() }
+            gateway.kill()
+            session.detach()
+            try await reading.value
+            await sandbox.close()
+            let error = await #expect(throws: SandboxError.self) { try await waiting.value }
+            #expect(error?.reason == .closed)
+            try gateway.start()
         }
     }
 

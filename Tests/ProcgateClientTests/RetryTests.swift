@@ -93,6 +93,20 @@ struct RetryTests {
         #expect(budget.take(now: .seconds(10)) == .zero)
     }
 
+    @Test("A pause ends when its alarm is raised, before it or during it, or with its task")
+    func alarms() async {
+        let alarm = Alarm()
+        async let paused: Void = pause(for: .seconds(3600), until: [Alarm(), alarm])
+        alarm.raise()
+        await paused
+        #expect(alarm.isRaised)
+        await pause(for: .seconds(3600), until: [alarm])
+        let task = Task { await pause(for: .seconds(3600), until: []) }
+        task.cancel()
+        await task.value
+        await pause(for: .milliseconds(1), until: [Alarm()])
+    }
+
     @Test("Request keys are 128 bits in hexadecimal, and differ")
     func keys() {
         let keys = (0..<1000).map { _ in makeRequestKey() }

@@ -48,7 +48,8 @@ final class AnswerEnd {
 
     private init(_ block: HeaderBlock) {
         status =
-            StatusFields.status(block) ?? GRPCStatus(.unknown, "the answer ends without a status")
+            StatusFields.status(block)
+            ?? .transport(.unknown, "the answer ends without a status")
     }
 
     static func of(_ block: HeaderBlock) -> AnswerEnd {

@@ -98,6 +98,14 @@ public enum GRPCTarget: Sendable, Equatable {
     }
 }
 
+extension GRPCTarget: CustomStringConvertible {
+    /// As it is written: `https://host:port`, `unix:/path`.
+    public var description: String {
+        if case .unix(let path) = self { return "unix:\(path)" }
+        return "\(scheme)://\(authority)"
+    }
+}
+
 /// How a client verifies a server, and shows who it is.
 public struct ClientTLS: Sendable {
     /// Roots that the server's certificate must come from; nil: the system's.
@@ -127,6 +135,11 @@ public struct GRPCChannelOptions: Sendable {
     public var keepAliveTimeout = Duration.seconds(10)
     /// A connection without calls is closed after that. Nil: never.
     public var idleTimeout: Duration? = .seconds(300)
+    /// Calls beyond what the server takes on one connection go to another, up to so many: calls
+    /// that last would else keep short ones waiting for ever.
+    public var mostConnections = 32
+    /// A connection beyond the first is closed once it had no call for that long.
+    public var extraIdleTimeout = Duration.seconds(10)
     /// Largest message accepted, after decompression.
     public var maxMessageBytes = 64 * 1024 * 1024
     /// Messages of one call that wait for their reader, in bytes; beyond, the server is held back.

@@ -16,6 +16,8 @@ final class ClientConnection: HTTP2ConnectionDelegate {
     private var ticker: RepeatedTask?
     private var pingSentAt: NIODeadline?
     private var lastCallAt = NIODeadline.now()
+    /// One beside the first: closed soon when it has no calls.
+    var isExtra = false
 
     init(core: ChannelCore, ready: EventLoopPromise<NIOLoopBound<ClientConnection>>) {
         self.core = core
@@ -27,6 +29,9 @@ final class ClientConnection: HTTP2ConnectionDelegate {
         guard let handler, !isDraining else { return false }
         return openCalls < handler.session.peerMaxConcurrentStreams
     }
+
+    /// Has calls, and room for none more: another connection would help.
+    var isFull: Bool { openCalls > 0 && !hasRoom }
 
     var isAlive: Bool { handler != nil }
 
@@ -77,7 +82,7 @@ final class ClientConnection: HTTP2ConnectionDelegate {
         handler = connection
         let times = [
             core.options.keepAliveInterval, core.options.keepAliveTimeout,
-            core.options.idleTimeout,
+            core.options.idleTimeout, core.options.extraIdleTimeout,
         ]
         let shortest = times.compactMap { $0?.timeAmount.nanoseconds }.min() ?? 0
         let interval = TimeAmount.nanoseconds(min(max(shortest / 4, 5_000_000), 1_000_000_000))
@@ -102,8 +107,8 @@ final class ClientConnection: HTTP2ConnectionDelegate {
             handler.session.ping(Self.keepAlivePing)
         }
         if openCalls == 0, ready == nil, !isDraining,
-            let idle = core.options.idleTimeout?.timeAmount,
-            now - lastCallAt >= idle
+            let idle = isExtra ? core.options.extraIdleTimeout : core.options.idleTimeout,
+            now - lastCallAt >= idle.timeAmount
         {
             startDraining()
         }

@@ -19,12 +19,15 @@ struct ClientConnector {
         case timedOut
         case noHTTP2
         case closedAtOnce
+        /// What was given for TLS cannot be used.
+        case noTLS(String)
 
         var description: String {
             switch self {
             case .timedOut: "it took too long"
             case .noHTTP2: "the server does not speak HTTP/2 over TLS"
             case .closedAtOnce: "the server closed the connection before it said anything"
+            case .noTLS(let reason): "what was given for TLS cannot be used: \(reason)"
             }
         }
     }
@@ -36,7 +39,7 @@ struct ClientConnector {
         do {
             tls = try makeTLS()
         } catch {
-            return eventLoop.makeFailedFuture(error)
+            return eventLoop.makeFailedFuture(Failure.noTLS(String(describing: error)))
         }
         let ready = eventLoop.makePromise(of: NIOLoopBound<ClientConnection>.self)
         let timeout = options.connectTimeout.timeAmount

@@ -21,6 +21,8 @@ final class ClientStream: @unchecked Sendable {
         var status: GRPCStatus?
         var receiver: UnsafeContinuation<Void, Never>?
         var sender: UnsafeContinuation<Void, Never>?
+        /// Waits for nothing but the end.
+        var watcher: UnsafeContinuation<Void, Never>?
         var outgoing: [Outgoing] = []
         var outgoingBytes = 0
         var isSendScheduled = false
@@ -202,6 +204,27 @@ final class ClientStream: @unchecked Sendable {
         }
     }
 
+    /// Returns when the call has ended, or the task is cancelled: that does not end the call.
+    nonisolated(nonsending) func waitForEnd() async {
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { continuation in
+                let resume = shared.withLock { shared in
+                    if shared.status != nil || Task.isCancelled { return true }
+                    precondition(shared.watcher == nil, "two tasks watch one call")
+                    shared.watcher = continuation
+                    return false
+                }
+                if resume { continuation.resume() }
+            }
+        } onCancel: {
+            let watcher = shared.withLock { shared -> UnsafeContinuation<Void, Never>? in
+                defer { shared.watcher = nil }
+                return shared.watcher
+            }
+            watcher?.resume()
+        }
+    }
+
     /// Ends the call at once, from any thread.
     func cancel() {
         settle(GRPCStatus(.cancelled, "the call was cancelled"))
@@ -231,8 +254,9 @@ final class ClientStream: @unchecked Sendable {
             defer {
                 shared.receiver = nil
                 shared.sender = nil
+                shared.watcher = nil
             }
-            return (true, [shared.receiver, shared.sender])
+            return (true, [shared.receiver, shared.sender, shared.watcher])
         }
         for continuation in waiting.1 { continuation?.resume() }
         return waiting.0
@@ -268,7 +292,7 @@ final class ClientStream: @unchecked Sendable {
         self.stream = stream
         self.connection = connection
         if let sent = replay {
-            for message in sent { transmit(message, to: stream) }
+            for message in sent { stream.enqueue(message) }
             if replayEnded { stream.end(trailers: nil) }
         }
         flushOutgoing()
@@ -292,17 +316,13 @@ final class ClientStream: @unchecked Sendable {
             switch item {
             case .message(let message):
                 remember(message)
-                transmit(message, to: stream)
+                stream.enqueue(message)
             case .halfClose:
                 replayEnded = true
                 stream.end(trailers: nil)
             }
         }
         if !items.isEmpty { noteRoom() }
-    }
-
-    private func transmit(_ message: ByteBuffer, to stream: HTTP2Stream) {
-        stream.enqueue(message)
     }
 
     private func remember(_ message: ByteBuffer) {

@@ -5,7 +5,8 @@ public import NIOCore
 public import Protobuf
 
 /// A connection to one server, opened when first needed, shared by all calls, made anew when
-/// it is lost. Ends with ``close()``, or when nothing refers to it any more.
+/// it is lost; more than one only where the server takes no more calls on it. Ends with
+/// ``close()``, or when nothing refers to it any more.
 public final class GRPCChannel: Sendable {
     public let target: GRPCTarget
     private let core: ChannelCore
@@ -22,6 +23,10 @@ public final class GRPCChannel: Sendable {
     /// Connections made so far on which the server has spoken: a larger number than before tells
     /// that it was there since.
     public var connectionCount: Int { core.connectionCount.load(ordering: .relaxed) }
+
+    /// How often so far the connection was lost, or made way for another: a larger number than
+    /// before tells that the server may be another one since.
+    public var lossCount: Int { core.lossCount.load(ordering: .relaxed) }
 
     deinit {
         let core = core
@@ -224,6 +229,22 @@ public struct ResponseStream<Message: ProtobufMessage>: AsyncSequence, Sendable 
     }
 }
 
+/// Tells when a call has ended. Dropping the call's own values ends it all the same.
+public struct CallEnding: Sendable {
+    let stream: ClientStream
+
+    /// Returns when the call has ended, or the task is cancelled. For one task at a time.
+    nonisolated(nonsending) public func wait() async {
+        await stream.waitForEnd()
+    }
+
+    /// How it ended; nil: it goes on.
+    public var status: GRPCStatus? { stream.status }
+
+    /// Whether they are of one call.
+    public func isSame(as other: CallEnding) -> Bool { stream === other.stream }
+}
+
 /// A call whose caller sends any number of messages.
 public struct ClientCall<Request: ProtobufMessage, Response: ProtobufMessage>: Sendable {
     /// What the server sends.
@@ -243,6 +264,9 @@ public struct ClientCall<Request: ProtobufMessage, Response: ProtobufMessage>: S
         let compression = compress ? stream.options.compression : .identity
         try await stream.send(MessageFrame.make(message, compression))
     }
+
+    /// Tells when the call has ended, without keeping it.
+    public var ending: CallEnding { CallEnding(stream: responses.lease.stream) }
 
     /// No more messages will be sent.
     public func halfClose() {

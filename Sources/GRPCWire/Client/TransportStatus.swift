@@ -8,7 +8,7 @@ enum TransportStatus {
         switch code {
         case .refusedStream: refused
         case .cancel:
-            GRPCStatus(.cancelled, "the server cancelled the stream")
+            .transport(.cancelled, "the stream was cancelled by the server, or by a proxy")
         case .enhanceYourCalm:
             .transport(.resourceExhausted, "the server asks for calm")
         case .inadequateSecurity:

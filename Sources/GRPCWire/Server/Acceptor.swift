@@ -1,12 +1,19 @@
 // Binds a listener and builds the pipeline of each connection that comes: TLS where it has
 // it, then HTTP/2.
 
-import Glibc
 import HTTP2
 import NIOCore
 import NIOPosix
 import NIOSSL
 import NIOTLS
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
 
 struct Acceptor: Sendable {
     let services: [ObjectIdentifier: LoopServices]
@@ -112,17 +119,24 @@ struct Acceptor: Sendable {
         return PeerIdentity(address: shown, host: host)
     }
 
-    private static func credentials(_ channel: any Channel) -> PeerIdentity.UnixCredentials? {
-        guard let provider = channel as? any SocketOptionProvider else { return nil }
-        let found = NIOLoopBoundBox<SocketCredentials?>(nil, eventLoop: channel.eventLoop)
-        let future: EventLoopFuture<SocketCredentials> = provider.unsafeGetSocketOption(
-            level: SocketOptionLevel(SOL_SOCKET), name: SocketOptionName(SO_PEERCRED))
-        // On the channel's own loop the answer is there at once.
-        future.whenSuccess { found.value = $0 }
-        return found.value.map {
-            PeerIdentity.UnixCredentials(processID: $0.pid, userID: $0.uid, groupID: $0.gid)
+    #if os(Linux)
+        private static func credentials(_ channel: any Channel) -> PeerIdentity.UnixCredentials? {
+            guard let provider = channel as? any SocketOptionProvider else { return nil }
+            let found = NIOLoopBoundBox<SocketCredentials?>(nil, eventLoop: channel.eventLoop)
+            let future: EventLoopFuture<SocketCredentials> = provider.unsafeGetSocketOption(
+                level: SocketOptionLevel(SOL_SOCKET), name: SocketOptionName(SO_PEERCRED))
+            // On the channel's own loop the answer is there at once.
+            future.whenSuccess { found.value = $0 }
+            return found.value.map {
+                PeerIdentity.UnixCredentials(processID: $0.pid, userID: $0.uid, groupID: $0.gid)
+            }
         }
-    }
+    #else
+        /// Where the server does not run, and the client is built.
+        private static func credentials(_ channel: any Channel) -> PeerIdentity.UnixCredentials? {
+            nil
+        }
+    #endif
 }
 
 /// The kernel's `struct ucred`, which Glibc's module does not show.

@@ -1,8 +1,15 @@
 // Listens, makes connections, and ends them in order. Knows which channel handlers there are.
 
-import Glibc
 public import NIOCore
 import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
 
 /// A gRPC server. It runs from ``start(_:configuration:group:makeRouter:)`` to the end of
 /// ``drain(timeout:)`` or ``stopNow()``.

@@ -21,9 +21,10 @@ func makeChannel(
     // away gets some four attempts a second.
     options.firstBackoff = .milliseconds(20)
     options.longestBackoff = .milliseconds(500)
-    // A silent peer is found in half of the default reconnectTimeout.
-    options.keepAliveInterval = .seconds(10)
-    options.keepAliveTimeout = .seconds(5)
+    // A silent peer is found before the gateway gives up an `exec` whose caller it has lost: in
+    // 10 s, unless it is told otherwise.
+    options.keepAliveInterval = .seconds(3)
+    options.keepAliveTimeout = .seconds(4)
     if let tls { options.tls = try tls.wire() }
     return GRPCChannel(
         target, options: options, group: group ?? MultiThreadedEventLoopGroup.singleton)

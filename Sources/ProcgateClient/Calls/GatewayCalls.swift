@@ -16,20 +16,37 @@ final class GatewayCalls: Sendable {
         case onlyWhereUnseen
     }
 
+    /// The supervisor, as it was when it was asked for.
+    private struct Instance {
+        var id = ""
+        var askedAt = ContinuousClock.now
+        /// The channel's losses until then.
+        var losses = 0
+    }
+
     private struct State {
         var budget = RetryBudget()
-        var isClosed = false
-        /// Of the supervisor, as far as it is known.
-        var instanceID = ""
+        var instance = Instance()
+        var isAskingInstance = false
         /// Of the processes whose stdin is being written; as many as there are writers.
         var stdinTurns: [String: (turn: Turn, users: Int)] = [:]
+        /// The processes whose stdin is a session's; as many as there are sessions that write.
+        var stdinSessions: [String: Int] = [:]
     }
+
+    /// How long a supervisor is taken to be the same while the connection holds: a gateway may
+    /// have to start another one.
+    private static let instanceAge = Duration.seconds(60)
+    /// How long the question for it may keep a command waiting.
+    private static let instanceTime = Duration.seconds(5)
 
     let channel: GRPCChannel
     private let token: String?
     private let patience: Duration
     private let start = ContinuousClock.now
     private let state = Mutex(State())
+    /// Raised by ``close()``.
+    let closing = Alarm()
 
     init(channel: GRPCChannel, token: String?, patience: Duration) {
         self.channel = channel
@@ -43,20 +60,16 @@ final class GatewayCalls: Sendable {
         return options
     }
 
-    var instanceID: String {
-        get { state.withLock { $0.instanceID } }
-        set { state.withLock { $0.instanceID = newValue } }
-    }
-
     func newRetryState() -> RetryState { RetryState(patience: patience) }
 
     /// The first call: is the gateway there, and does it take the caller's token?
     func greet(for patience: Duration) async throws(SandboxError) {
         var retry = RetryState(patience: patience)
         while true {
+            let losses = channel.lossCount
             do {
                 let answer = try await attempt(ProcessService.getGateway, GetGatewayRequest())
-                instanceID = answer.instanceId
+                note(answer.instanceId, losses)
                 return
             } catch {
                 try await recover(&retry, from: error)
@@ -68,7 +81,7 @@ final class GatewayCalls: Sendable {
 
     func unary<Request, Response>(
         _ method: MethodDescriptor<Request, Response>, _ request: Request,
-        repeat: Repeat = .harmless, processID: String? = nil
+        repeat: Repeat = .harmless, processID: String? = nil, unless alarm: Alarm? = nil
     ) async throws(SandboxError) -> Response {
         var retry = newRetryState()
         while true {
@@ -78,7 +91,7 @@ final class GatewayCalls: Sendable {
                 if `repeat` == .onlyWhereUnseen && !error.notProcessed {
                     throw self.error(error, processID: processID)
                 }
-                try await recover(&retry, from: error, processID: processID)
+                try await recover(&retry, from: error, processID: processID, unless: alarm)
             }
         }
     }
@@ -89,7 +102,7 @@ final class GatewayCalls: Sendable {
         _ method: MethodDescriptor<Request, Response>, _ request: Request
     ) async throws(SandboxError) -> Response {
         var retry = newRetryState()
-        let instance = instanceID
+        let instance = await currentInstance()
         var isInDoubt = false
         while true {
             do {
@@ -114,12 +127,41 @@ final class GatewayCalls: Sendable {
         return try await channel.unary(method, request, options: options)
     }
 
+    /// The supervisor that the next call reaches: asked for, where it may be another one than the
+    /// last time. Where that is not answered, the last one that was known.
+    func currentInstance() async -> String {
+        let losses = channel.lossCount
+        let known: String? = state.withLock { state in
+            let isFresh =
+                state.instance.losses == losses
+                && ContinuousClock.now - state.instance.askedAt < Self.instanceAge
+            if isFresh || state.isAskingInstance { return state.instance.id }
+            state.isAskingInstance = true
+            return nil
+        }
+        if let known { return known }
+        defer { state.withLock { $0.isAskingInstance = false } }
+        let answer = try? await attempt(
+            ProcessService.getGateway, GetGatewayRequest(), timeout: Self.instanceTime)
+        if let answer { note(answer.instanceId, losses) }
+        return state.withLock { $0.instance.id }
+    }
+
+    private func note(_ instance: String, _ losses: Int) {
+        let now = Instance(id: instance, losses: losses)
+        state.withLock { $0.instance = now }
+    }
+
     /// Throws ``SandboxError/Reason/processLost`` where the supervisor is not this one any more:
     /// a repeat there would start the command once more.
-    func confirmInstance(_ instance: String) async throws(SandboxError) {
-        let answer = try await unary(ProcessService.getGateway, GetGatewayRequest())
+    func confirmInstance(
+        _ instance: String, unless alarm: Alarm? = nil
+    ) async throws(SandboxError) {
+        let losses = channel.lossCount
+        let answer = try await unary(
+            ProcessService.getGateway, GetGatewayRequest(), unless: alarm)
+        note(answer.instanceId, losses)
         guard answer.instanceId != instance else { return }
-        instanceID = answer.instanceId
         throw SandboxError(
             .processLost,
             "the gateway's supervisor was replaced before it answered: whether the command ran "
@@ -146,16 +188,37 @@ final class GatewayCalls: Sendable {
         return try await turn.take(body)
     }
 
+    /// A session's input has no offset: from its first on, it is the only writer of this client.
+    /// Waits for those who write.
+    func claimStdin(of id: String) async throws(SandboxError) {
+        try await inStdinTurn(of: id) { () async throws(SandboxError) -> Void in
+            state.withLock { $0.stdinSessions[id, default: 0] += 1 }
+        }
+    }
+
+    func unclaimStdin(of id: String) {
+        state.withLock { state in
+            let count = state.stdinSessions[id] ?? 0
+            state.stdinSessions[id] = count > 1 ? count - 1 : nil
+        }
+    }
+
+    func isStdinClaimed(of id: String) -> Bool {
+        state.withLock { $0.stdinSessions[id] != nil }
+    }
+
     // MARK: Failures
 
     /// Waits until the call may be made again; throws where that is not to be.
     ///
-    /// - Parameter end: From when on the call is not made again.
+    /// - Parameters:
+    ///   - end: From when on the call is not made again.
+    ///   - alarm: Nobody wants the call any more once it is raised.
     func recover(
         _ retry: inout RetryState, from status: GRPCStatus, processID: String? = nil,
-        until end: ContinuousClock.Instant? = nil
+        until end: ContinuousClock.Instant? = nil, unless alarm: Alarm? = nil
     ) async throws(SandboxError) {
-        guard status.isPassing, !isClosed, !Task.isCancelled else {
+        guard status.isPassing, isWanted(unless: alarm) else {
             throw error(status, processID: processID)
         }
         let left: Duration? = end.map { $0 - ContinuousClock.now }
@@ -170,13 +233,16 @@ final class GatewayCalls: Sendable {
             throw error(status, processID: processID)
         }
         let turn = wasSent ? state.withLock { $0.budget.take(now: now) } : .zero
-        do {
-            let pause = max(delay, turn)
-            try await Task.sleep(for: left.map { min(pause, $0) } ?? pause)
-        } catch {
-            throw self.error(GRPCStatus(.cancelled, "the task was cancelled"), processID: processID)
-        }
+        let wait = max(delay, turn)
+        await pause(
+            for: left.map { min(wait, $0) } ?? wait,
+            until: alarm.map { [closing, $0] } ?? [closing])
+        guard isWanted(unless: alarm) else { throw error(status, processID: processID) }
         retry.begins(now: ContinuousClock.now - start)
+    }
+
+    private func isWanted(unless alarm: Alarm?) -> Bool {
+        !isClosed && !Task.isCancelled && alarm?.isRaised != true
     }
 
     /// What the caller is told: first whether it was the caller's own doing.
@@ -188,10 +254,10 @@ final class GatewayCalls: Sendable {
         return SandboxError(status, processID: processID)
     }
 
-    var isClosed: Bool { state.withLock { $0.isClosed } }
+    var isClosed: Bool { closing.isRaised }
 
     func close() async {
-        state.withLock { $0.isClosed = true }
+        closing.raise()
         await channel.close()
     }
 }

@@ -30,17 +30,19 @@ struct StdinSender: Sendable {
 }
 
 extension GatewayCalls {
-    func process(_ id: String) async throws(SandboxError) -> ProcgateV1.Process {
+    func process(
+        _ id: String, unless alarm: Alarm? = nil
+    ) async throws(SandboxError) -> ProcgateV1.Process {
         var request = GetProcessRequest()
         request.processId = id
-        let answer = try await unary(ProcessService.getProcess, request, processID: id)
+        let answer = try await unary(
+            ProcessService.getProcess, request, processID: id, unless: alarm)
         guard let process = answer.process else { throw .notUnderstood("a process") }
         return process
     }
 
-    func exec(_ request: ExecRequest) -> EventResponses {
+    func exec(_ request: ExecRequest) -> ResponseStream<ProcessEvent> {
         channel.serverStreaming(ProcessService.exec, request, options: options)
-            .makeAsyncIterator()
     }
 
     func streamOutput(_ request: StreamOutputRequest) -> EventResponses {

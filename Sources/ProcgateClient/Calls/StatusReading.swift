@@ -13,14 +13,20 @@ extension SandboxError {
         self.init(reason, message, code: status.code, processID: processID)
         if processID == nil { self.processID = info?.metadata["process_id"] }
         firstRetainedSeq = info?.metadata["first_retained_seq"].flatMap { UInt64($0) }
-        mayRetry = mayRetry || status.code == .unavailable || status.notProcessed
+        mayRetry = mayRetry || status.isPassing
     }
 }
 
 extension SandboxError.Reason {
     /// For a status that names no reason of the contract.
     fileprivate init(_ status: GRPCStatus) {
+        if status.isTLSRefusal {
+            self = status.code == .unauthenticated ? .permissionDenied : .tlsFailed
+            return
+        }
         switch status.code {
+        // By a proxy, as it seems; what the caller cancels is told as such.
+        case .cancelled where status.isTransport: self = .gatewayUnavailable
         case .cancelled: self = .cancelled
         case .invalidArgument, .outOfRange: self = .invalidArgument
         case .deadlineExceeded: self = .deadlineExceeded
@@ -56,6 +62,10 @@ extension GRPCStatus {
         return .milliseconds(Int64(text) ?? -1)
     }
 
-    /// Whether a repeat of a call that may be repeated has a chance.
-    var isPassing: Bool { code == .unavailable || notProcessed }
+    /// Whether a repeat of a call that may be repeated has a chance: the gateway said so, or said
+    /// nothing, since the transport failed. Proxies cut connections, reset streams with any code
+    /// and answer by themselves; only TLS that one side does not accept stays as it is.
+    var isPassing: Bool {
+        code == .unavailable || ((isTransport || notProcessed) && !isTLSRefusal)
+    }
 }

@@ -9,7 +9,14 @@ final class AttachInput: Sendable {
     private struct State {
         /// Nil while there is no call, and until what was lost with the last one is made up for.
         var sender: AttachSender?
+        /// Input goes by calls of its own: the one that is open brings output alone.
+        var isAside = false
+        var hasTerminal = false
+        /// Ends the call that is open, whether there may be input or not.
+        var end: (@Sendable () -> Void)?
         var processID: String?
+        /// Stdin is this session's: see `GatewayCalls.claimStdin`.
+        var hasClaimed = false
         /// In all of the process's stdin, behind what was written here; exact where nobody else
         /// writes.
         var offset: UInt64
@@ -25,11 +32,15 @@ final class AttachInput: Sendable {
         var nextTicket: UInt64 = 0
         /// For a sender; as many as there are tasks that write.
         var waiting: [(ticket: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
+
+        /// Whether there may be input.
+        var isReady: Bool { sender != nil || isAside }
     }
 
     private let calls: GatewayCalls
     private let state: Mutex<State>
     private let turn = Turn()
+    private let claimTurn = Turn()
 
     init(calls: GatewayCalls, offset: UInt64) {
         self.calls = calls
@@ -41,12 +52,17 @@ final class AttachInput: Sendable {
     }
 
     func detach() {
-        let (sender, repeater) = state.withLock { state in
+        let (end, repeater, claimed) = state.withLock { state in
             state.isDetached = true
-            return (state.sender.take(), state.repeater.take())
+            state.sender = nil
+            state.isAside = false
+            let claimed = state.hasClaimed ? state.processID : nil
+            state.hasClaimed = false
+            return (state.end.take(), state.repeater.take(), claimed)
         }
-        sender?.call.cancel()
+        end?()
         repeater?.cancel()
+        if let claimed { calls.unclaimStdin(of: claimed) }
         wakeWaiting()
     }
 
@@ -55,26 +71,45 @@ final class AttachInput: Sendable {
     /// A call has been made, the first or a further one. Its output is read at once: where the
     /// process waits for that, it takes no input before.
     func opened(_ sender: AttachSender, isFirst: Bool) {
-        if isFirst { return use(sender) }
+        let end: @Sendable () -> Void = { sender.call.cancel() }
+        if isFirst {
+            state.withLock { $0.end = end }
+            return use(sender)
+        }
+        opened(end) { await self.makeUp(through: sender) }
+    }
+
+    /// The output comes by a call that takes no input: from now on that goes by calls of its own.
+    func openedAside(_ output: ResponseStream<ProcessEvent>, hasTerminal: Bool) {
+        state.withLock { $0.hasTerminal = hasTerminal }
+        let end: @Sendable () -> Void = { output.cancel() }
+        opened(end) { await self.makeUp(through: nil) }
+    }
+
+    private func opened(
+        _ end: @escaping @Sendable () -> Void, makingUp: @escaping @Sendable () async -> Void
+    ) {
         let older = state.withLock { state in
             state.sender = nil
+            state.isAside = false
+            state.end = end
             state.failure = nil
             return state.repeater.take()
         }
         older?.cancel()
-        let repeater = Task { await self.makeUp(through: sender) }
+        let repeater = Task { await makingUp() }
         let isDetached = state.withLock { state in
             if !state.isDetached { state.repeater = repeater }
             return state.isDetached
         }
         if isDetached {
             repeater.cancel()
-            sender.call.cancel()
+            end()
         }
     }
 
     /// Sends again what the last call may have lost, and only then lets others send.
-    private func makeUp(through sender: AttachSender) async {
+    private func makeUp(through sender: AttachSender?) async {
         try? await turn.take { () async throws(SandboxError) -> Void in
             do throws(SandboxError) {
                 try await repeatInput()
@@ -83,21 +118,28 @@ final class AttachInput: Sendable {
                 if error.mayRetry && !Task.isCancelled { return fail(error) }
             }
             if let size = state.withLock({ $0.size }) {
-                var request = AttachRequest()
-                request.message = .resize(size)
                 // A call that fails is the reader's to replace.
-                try? await sender.send(request)
+                if let sender {
+                    var request = AttachRequest()
+                    request.message = .resize(size)
+                    try? await sender.send(request)
+                } else {
+                    try? await resizeAside(size)
+                }
             }
             if !Task.isCancelled { use(sender) }
         }
     }
 
-    private func use(_ sender: AttachSender) {
-        let isDetached = state.withLock { state in
-            state.sender = state.isDetached ? nil : sender
-            return state.isDetached
+    /// - Parameter sender: Nil where input goes by calls of its own.
+    private func use(_ sender: AttachSender?) {
+        let end = state.withLock { state -> (@Sendable () -> Void)? in
+            guard !state.isDetached else { return state.end.take() }
+            state.sender = sender
+            state.isAside = sender == nil
+            return nil
         }
-        if isDetached { sender.call.cancel() }
+        end?()
         wakeWaiting()
     }
 
@@ -134,6 +176,9 @@ final class AttachInput: Sendable {
 
     /// Waits while there is no call; it is the reader that makes one.
     func send(_ message: AttachRequest.Message) async throws(SandboxError) {
+        if message.isInput { try await claimStdin() }
+        // By itself, it need not wait for input that the process does not read.
+        if !message.isInput, state.withLock({ $0.isAside }) { return try await giveAside(message) }
         while true {
             let isGiven = try await turn.take { () async throws(SandboxError) -> Bool in
                 try await give(message)
@@ -146,13 +191,20 @@ final class AttachInput: Sendable {
     /// False while there is no call. Where one fails under it, what can be made up for is left to
     /// the next one.
     private func give(_ message: AttachRequest.Message) async throws(SandboxError) -> Bool {
-        let (sender, isDetached, failure, id) = state.withLock { state in
-            (state.sender, state.isDetached, state.failure, state.processID)
+        let (sender, isAside, isDetached, failure, id) = state.withLock { state in
+            (state.sender, state.isAside, state.isDetached, state.failure, state.processID)
         }
         if isDetached {
             throw SandboxError(.closed, "the session was detached", processID: id)
         }
+        if calls.isClosed {
+            throw SandboxError(.closed, "the sandbox was closed", processID: id)
+        }
         if let failure { throw failure }
+        if isAside {
+            try await giveAside(message)
+            return true
+        }
         guard let sender else { return false }
         remember(message)
         var request = AttachRequest()
@@ -165,6 +217,86 @@ final class AttachInput: Sendable {
             if case .signal = message { throw calls.error(error, processID: id) }
         }
         return true
+    }
+
+    /// Before the first input: handles may have written until now, and may no more. Waits for
+    /// those that do.
+    private func claimStdin() async throws(SandboxError) {
+        try await claimTurn.take { () async throws(SandboxError) -> Void in
+            let id = state.withLock { $0.hasClaimed || $0.isDetached ? nil : $0.processID }
+            guard let id else { return }
+            try await calls.claimStdin(of: id)
+            let offset: UInt64
+            do throws(SandboxError) {
+                offset = try await calls.process(id).stdinBytes
+            } catch {
+                calls.unclaimStdin(of: id)
+                throw error
+            }
+            let isWanted = state.withLock { state in
+                guard !state.isDetached else { return false }
+                state.hasClaimed = true
+                state.offset = offset
+                return true
+            }
+            guard !isWanted else { return }
+            calls.unclaimStdin(of: id)
+            throw SandboxError(.closed, "the session was detached", processID: id)
+        }
+    }
+
+    /// By a call of its own. Meets an ended process as the session's call would: its exit follows.
+    private func giveAside(_ message: AttachRequest.Message) async throws(SandboxError) {
+        let (id, offset, hasTerminal, isClosed) = state.withLock { state in
+            (state.processID ?? "", state.offset, state.hasTerminal, state.isStdinClosed)
+        }
+        if case .eof = message, hasTerminal {
+            throw SandboxError(
+                .failedPrecondition, "a terminal has no end of input: write \"\\u{4}\"",
+                processID: id)
+        }
+        remember(message)
+        do throws(SandboxError) {
+            switch message {
+            case .stdinData(let piece):
+                try await writeAside(id, piece, eof: false, at: offset)
+            case .eof: try await writeAside(id, [], eof: true, at: offset)
+            case .resize(let size): try await resizeAside(size)
+            case .signal(let name):
+                var request = SignalRequest()
+                request.processId = id
+                request.signal = name
+                _ = try await calls.unary(
+                    ProcessService.signal, request, repeat: .onlyWhereUnseen, processID: id)
+            case .start, .join: break
+            }
+        } catch {
+            let isBehindItsEnd = isClosed && message != .eof(true)
+            switch error.reason {
+            case .processNotRunning: return
+            case .stdinClosed where !isBehindItsEnd: return
+            default: throw error
+            }
+        }
+    }
+
+    private func writeAside(
+        _ id: String, _ bytes: [UInt8], eof: Bool, at offset: UInt64
+    ) async throws(SandboxError) {
+        var request = WriteStdinRequest()
+        request.processId = id
+        request.position = .offset(offset)
+        request.data = bytes
+        request.eof = eof
+        _ = try await calls.unary(ProcessService.writeStdin, request, processID: id)
+    }
+
+    private func resizeAside(_ size: ProcgateV1.TerminalSize) async throws(SandboxError) {
+        var request = ResizeTerminalRequest()
+        request.processId = state.withLock { $0.processID } ?? ""
+        request.size = size
+        _ = try await calls.unary(
+            ProcessService.resizeTerminal, request, processID: request.processId)
     }
 
     private func remember(_ message: AttachRequest.Message) {
@@ -183,6 +315,8 @@ final class AttachInput: Sendable {
     }
 
     private func waitForSender() async throws(SandboxError) {
+        let alarm = calls.closing.add { [weak self] in self?.wakeWaiting() }
+        defer { calls.closing.remove(alarm) }
         let ticket = state.withLock { state in
             state.nextTicket += 1
             return state.nextTicket
@@ -190,8 +324,8 @@ final class AttachInput: Sendable {
         await withTaskCancellationHandler {
             await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
                 let mustWait = state.withLock { state in
-                    guard state.sender == nil, state.failure == nil, !state.isDetached,
-                        !Task.isCancelled
+                    guard !state.isReady, state.failure == nil, !state.isDetached,
+                        !Task.isCancelled, !calls.isClosed
                     else { return false }
                     state.waiting.append((ticket, continuation))
                     return true
@@ -216,5 +350,15 @@ final class AttachInput: Sendable {
             return state.waiting
         }
         for waiter in waiting { waiter.continuation.resume() }
+    }
+}
+
+extension AttachRequest.Message {
+    /// Whether it goes to the process's stdin.
+    fileprivate var isInput: Bool {
+        switch self {
+        case .stdinData, .eof: true
+        default: false
+        }
     }
 }

@@ -33,16 +33,19 @@ final class EventReader: @unchecked Sendable {
     private let calls: GatewayCalls
     private let source: Source
     private let input: AttachInput?
-    private let instance: String
+    /// The supervisor that the first call went to.
+    private var instance = ""
     private var retry: RetryState
     private var responses: EventResponses?
     private(set) var process: ProcessSummary?
     /// The last chunk that was handed on, or the one before the first that is wanted.
     private var seenSeq: UInt64
+    /// Of the chunks that were handed on.
+    private var seenBytes: (stdout: UInt64, stderr: UInt64) = (0, 0)
     private var text = (stdout: TextCut(), stderr: TextCut())
     private var callCount = 0
     private let isInUse = Atomic(false)
-    private let isDetached = Atomic(false)
+    private let detached = Alarm()
     /// An attempt may have reached the gateway: what starts a process must not be sent blindly.
     private var isInDoubt = false
     private(set) var hasEnded = false
@@ -52,7 +55,6 @@ final class EventReader: @unchecked Sendable {
         self.source = source
         self.calls = calls
         self.input = input
-        instance = calls.instanceID
         retry = calls.newRetryState()
         switch source {
         case .exec(let request): seenSeq = request.afterSeq
@@ -117,8 +119,8 @@ final class EventReader: @unchecked Sendable {
     /// Throws where the failure does not pass.
     private nonisolated(nonsending) func goOn(after error: any Error) async throws(SandboxError) {
         responses = nil
-        if isDetached.load(ordering: .relaxed) {
-            hasEnded = true
+        if detached.isRaised {
+            stop()
             return
         }
         guard let status = error as? GRPCStatus else {
@@ -128,11 +130,35 @@ final class EventReader: @unchecked Sendable {
         }
         isInDoubt = isInDoubt || !status.notProcessed
         do {
-            try await calls.recover(&retry, from: status, processID: processID)
+            if try await hasLostNothing(by: status) { return }
+            try await calls.recover(
+                &retry, from: status, processID: processID, unless: detached)
         } catch {
             stop()
+            if detached.isRaised { return }
             throw error
         }
+    }
+
+    /// Where one stream alone is followed, the other one can push what comes after the last chunk
+    /// out of retention, and the gateway cannot tell whose chunks those were. That is no loss
+    /// where the process has written to the first no more than was seen of it: what comes after
+    /// its newest chunk is then all that is wanted.
+    private nonisolated(nonsending) func hasLostNothing(
+        by status: GRPCStatus
+    ) async throws(SandboxError) -> Bool {
+        guard case .output(let request) = source, !request.streams.isEmpty, request.fromSeq <= 1,
+            SandboxError(status).reason == .replayWindowExpired
+        else { return false }
+        let process = try await calls.process(request.processId, unless: detached)
+        let isWhole = request.streams.allSatisfy { stream in
+            stream == .stdout
+                ? process.stdoutBytes == seenBytes.stdout
+                : process.stderrBytes == seenBytes.stderr
+        }
+        guard isWhole, process.lastSeq > seenSeq else { return false }
+        seenSeq = process.lastSeq
+        return true
     }
 
     /// One event of the call that is open, or that is opened for it; `nil` for one that is not
@@ -157,14 +183,15 @@ final class EventReader: @unchecked Sendable {
     /// Makes the call, where there is none.
     private nonisolated(nonsending) func begin() async throws {
         guard responses == nil, !hasEnded else { return }
+        if callCount == 0, source.mayStart { instance = await calls.currentInstance() }
         try await prepareRepeat()
         responses = try await open()
     }
 
-    /// Has a running or the next ``next()`` end without an event. From any task; whoever calls it
-    /// ends the call.
+    /// Has a running or the next ``next()`` end without an event, where it waits to try again at
+    /// once. From any task; whoever calls it ends the call.
     func detach() {
-        isDetached.store(true, ordering: .relaxed)
+        detached.raise()
     }
 
     /// Ends the call: the gateway takes that as a cancellation.
@@ -180,12 +207,11 @@ final class EventReader: @unchecked Sendable {
     /// known there? Without that, the repeat would run the command again.
     private nonisolated(nonsending) func prepareRepeat() async throws(SandboxError) {
         guard isInDoubt, source.mayStart else { return }
-        guard let process else { return try await calls.confirmInstance(instance) }
+        guard let process else {
+            return try await calls.confirmInstance(instance, unless: detached)
+        }
         do {
-            var request = GetProcessRequest()
-            request.processId = process.id
-            _ = try await calls.unary(
-                ProcessService.getProcess, request, processID: process.id)
+            _ = try await calls.process(process.id, unless: detached)
         } catch  where error.reason == .processNotFound {
             throw SandboxError(
                 .processLost,
@@ -200,13 +226,20 @@ final class EventReader: @unchecked Sendable {
         switch source {
         case .exec(var request):
             request.afterSeq = seenSeq
-            return calls.exec(request)
+            return calls.exec(request).makeAsyncIterator()
         case .output(var request):
             request.fromSeq = nextSeq
             return calls.streamOutput(request)
         case .attachStart(let request, let policy):
-            // What need not be owned again is joined: that has a number to go on from.
-            if policy == .keep, let process { return try await rejoin(process.id) }
+            if let process {
+                // What need not be owned again is joined: that has a number to go on from.
+                if policy == .keep { return try await rejoin(process.id) }
+                // So has an Exec with the same key, where an Attach begins anew. A session's
+                // input then goes by calls of its own.
+                let output = calls.exec(resuming(request))
+                input?.openedAside(output, hasTerminal: request.process?.terminal != nil)
+                return output.makeAsyncIterator()
+            }
             var first = AttachRequest()
             first.message = .start(request)
             first.onDisconnect = policy
@@ -218,6 +251,15 @@ final class EventReader: @unchecked Sendable {
             first.onDisconnect = policy
             return try await attach(first)
         }
+    }
+
+    private func resuming(_ first: StartProcessRequest) -> ExecRequest {
+        var request = ExecRequest()
+        request.process = first.process
+        request.requestKey = first.requestKey
+        request.afterSeq = seenSeq
+        request.onDisconnect = .kill
+        return request
     }
 
     private nonisolated(nonsending) func rejoin(
@@ -270,6 +312,7 @@ final class EventReader: @unchecked Sendable {
             return .output(.gap(gap))
         case .exited(let wire):
             let result = try exit(wire)
+            try checkCaller(of: result)
             // The trailers come with it; a call dropped before them would be a cancelled one.
             _ = try? await responses?.next()
             stop()
@@ -296,8 +339,12 @@ final class EventReader: @unchecked Sendable {
         guard wire.seq == nextSeq || isFiltered else { throw missing(through: wire.seq - 1) }
         seenSeq = wire.seq
         switch wire.stream {
-        case .stdout: return .stdout(OutputChunk(wire, cut: &text.stdout))
-        case .stderr: return .stderr(OutputChunk(wire, cut: &text.stderr))
+        case .stdout:
+            seenBytes.stdout += UInt64(wire.data.count)
+            return .stdout(OutputChunk(wire, cut: &text.stdout))
+        case .stderr:
+            seenBytes.stderr += UInt64(wire.data.count)
+            return .stderr(OutputChunk(wire, cut: &text.stderr))
         case .unspecified, .unrecognized: throw .notUnderstood("a chunk of output")
         }
     }
@@ -308,6 +355,17 @@ final class EventReader: @unchecked Sendable {
             throw missing(through: result.lastSeq)
         }
         return result
+    }
+
+    /// This caller is still here: for the gateway it had gone, which is no end that a command
+    /// comes to by itself.
+    private func checkCaller(of result: ProcessResult) throws(SandboxError) {
+        guard source.mayStart, result.process.terminationReason == .callerGone else { return }
+        throw SandboxError(
+            .callerGone,
+            "the gateway killed the command, since it had lost its caller: it was out of reach for "
+                + "longer than its resume window, or a proxy between cancelled the call",
+            processID: processID)
     }
 
     /// The numbers of what is filtered out are missing by right.

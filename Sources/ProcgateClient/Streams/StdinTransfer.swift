@@ -3,32 +3,59 @@
 
 internal import GRPCWire
 internal import ProcgateV1
+import Synchronization
 
 /// Keeps what the gateway has not confirmed, at most `windowBytes`, to send it again after a lost
-/// connection: it carries its offset, so what had been accepted is skipped there.
-struct StdinTransfer {
+/// connection: it carries its offset, so what had been accepted is skipped there. It does so at
+/// once, without waiting for more input.
+///
+/// Unchecked because its state is confined to who has the `turn`: the writer, or between its
+/// writes the task that watches the call.
+final class StdinTransfer: @unchecked Sendable {
     static let messageBytes = 256 << 10
     static let windowBytes = 4 << 20
 
-    let calls: GatewayCalls
-    let processID: String
+    private let calls: GatewayCalls
+    private let processID: String
+    private let turn = Turn()
     /// Confirmed: where the window begins in all of stdin.
-    private(set) var offset: UInt64
+    private var offset: UInt64
     private var window: [ArraySlice<UInt8>] = []
     private var windowCount = 0
     private var sender: StdinSender?
     /// How many pieces of the window the call that is open has been given.
     private var sentPieces = 0
+    /// Of what the watcher sends again.
+    private var retry: RetryState
+    /// Why that could not be done: told with the next write.
+    private var failure: SandboxError?
+
+    private let watcher = Mutex<Task<Void, Never>?>(nil)
+    /// The call that was opened last.
+    private let opened: AsyncStream<CallEnding>
+    private let openedCalls: AsyncStream<CallEnding>.Continuation
 
     /// - Parameter offset: What the process has accepted so far.
     init(calls: GatewayCalls, processID: String, offset: UInt64) {
         self.calls = calls
         self.processID = processID
         self.offset = offset
+        retry = calls.newRetryState()
+        (opened, openedCalls) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
+    // MARK: Writing
+
     /// Returns when the bytes are on their way: flow control holds it back to what is read.
-    mutating func send(_ bytes: [UInt8]) async throws(SandboxError) {
+    func send(_ bytes: [UInt8]) async throws(SandboxError) {
+        startWatching()
+        try await turn.take { () async throws(SandboxError) -> Void in
+            if let failure { throw failure }
+            try await enqueue(bytes)
+        }
+    }
+
+    private func enqueue(_ bytes: [UInt8]) async throws(SandboxError) {
         var rest = bytes[...]
         while !rest.isEmpty {
             let piece = rest.prefix(Self.messageBytes)
@@ -40,23 +67,75 @@ struct StdinTransfer {
     }
 
     /// Writes all of the bytes: in one call, with their end, where one message holds them.
-    mutating func write(_ bytes: [UInt8], eof: Bool) async throws(SandboxError) -> UInt64 {
-        guard bytes.count <= Self.messageBytes else {
-            try await send(bytes)
-            return try await finish(eof: eof)
+    func write(_ bytes: [UInt8], eof: Bool) async throws(SandboxError) -> UInt64 {
+        try await turn.take { () async throws(SandboxError) -> UInt64 in
+            if bytes.count <= Self.messageBytes {
+                window = bytes.isEmpty ? [] : [bytes[...]]
+                windowCount = bytes.count
+            } else {
+                try await enqueue(bytes)
+            }
+            return try await confirm(eof: eof)
         }
-        window = bytes.isEmpty ? [] : [bytes[...]]
-        windowCount = bytes.count
-        return try await finish(eof: eof)
     }
 
     /// Returns when the process has taken everything, and its stdin is closed where `eof` is set.
-    mutating func finish(eof: Bool) async throws(SandboxError) -> UInt64 {
+    func finish(eof: Bool) async throws(SandboxError) -> UInt64 {
+        try await turn.take { () async throws(SandboxError) -> UInt64 in
+            if let failure { throw failure }
+            return try await confirm(eof: eof)
+        }
+    }
+
+    private func confirm(eof: Bool) async throws(SandboxError) -> UInt64 {
         if eof || windowCount > 0 { try await transmit(confirming: true, eof: eof) }
         return offset
     }
 
-    private mutating func transmit(
+    /// Nothing is written any more once this returns.
+    func close() async {
+        let task = watcher.withLock { $0.take() }
+        openedCalls.finish()
+        task?.cancel()
+        await task?.value
+        sender = nil
+    }
+
+    // MARK: Watching
+
+    /// The input may be silent for long: a call that is lost meanwhile is made anew at once.
+    private func startWatching() {
+        watcher.withLock { task in
+            guard task == nil else { return }
+            task = Task { [weak self, opened] in
+                for await ending in opened {
+                    await ending.wait()
+                    if Task.isCancelled { return }
+                    await self?.callEnded(ending)
+                }
+            }
+        }
+    }
+
+    private func callEnded(_ ending: CallEnding) async {
+        // What is said of the process is told with the next write.
+        guard let status = ending.status, status.isPassing else { return }
+        try? await turn.take { () async throws(SandboxError) -> Void in
+            // Where it was the writer that ended it, or found it lost, nothing is left to do.
+            guard let sender, sender.call.ending.isSame(as: ending), failure == nil else { return }
+            self.sender = nil
+            do throws(SandboxError) {
+                try await calls.recover(&retry, from: status, processID: processID)
+                try await transmit(confirming: false)
+            } catch {
+                if !Task.isCancelled { failure = error }
+            }
+        }
+    }
+
+    // MARK: Calls
+
+    private func transmit(
         confirming: Bool, eof: Bool = false
     ) async throws(SandboxError) {
         var retry = calls.newRetryState()
@@ -72,7 +151,7 @@ struct StdinTransfer {
         }
     }
 
-    private mutating func attempt(confirming: Bool, eof: Bool) async throws(GRPCStatus) {
+    private func attempt(confirming: Bool, eof: Bool) async throws(GRPCStatus) {
         let accepted: UInt64
         if confirming && sender == nil && window.count <= 1 {
             accepted = try await writeAtOnce(eof: eof)
@@ -109,11 +188,12 @@ struct StdinTransfer {
         return try await calls.attempt(ProcessService.writeStdin, request).stdinBytes
     }
 
-    private mutating func openSender() async throws(GRPCStatus) -> StdinSender {
+    private func openSender() async throws(GRPCStatus) -> StdinSender {
         if let sender { return sender }
         let open = calls.streamStdin()
         sender = open
         sentPieces = 0
+        openedCalls.yield(open.call.ending)
         var first = StreamStdinRequest()
         first.processId = processID
         first.position = .offset(offset)
@@ -121,12 +201,14 @@ struct StdinTransfer {
         return open
     }
 
+    // MARK: The window
+
     /// Where the window ends in all of stdin. It wraps: the gateway says where it begins.
     private var windowEnd: UInt64 { offset &+ UInt64(windowCount) }
 
     /// Puts small pieces together once they are sent, so that two neighbours always hold more
     /// than one message: the window's pieces are few, however small they come.
-    private mutating func joinSent() {
+    private func joinSent() {
         guard window.count > 1, sentPieces == window.count else { return }
         let last = window[window.count - 1]
         guard window[window.count - 2].count + last.count <= Self.messageBytes else { return }
@@ -135,7 +217,7 @@ struct StdinTransfer {
         sentPieces -= 1
     }
 
-    private mutating func confirmed() {
+    private func confirmed() {
         offset = windowEnd
         window.removeAll(keepingCapacity: true)
         windowCount = 0
