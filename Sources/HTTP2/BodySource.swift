@@ -1,5 +1,7 @@
 // What a stream sends: pulled, never pushed. Knows nothing of frames.
 
+public import NIOCore
+
 /// What a ``BodySource`` has to offer at this moment.
 public enum BodyAvailability: Equatable, Sendable {
     /// That many bytes, at least 1 and at most the limit that was asked with.
@@ -21,4 +23,12 @@ public protocol BodySource: AnyObject {
     func available(limit: Int) -> BodyAvailability
     /// Copies exactly the bytes just announced. Called right after `available`.
     func copy(into destination: UnsafeMutableRawBufferPointer)
+    /// A copy of what completes the unit that has been begun; empty between two units. Asked for
+    /// once, when the source is given up before its end.
+    func rest() -> ByteBuffer
+}
+
+extension BodySource {
+    /// Of a source whose bytes may be cut anywhere.
+    public func rest() -> ByteBuffer { ByteBuffer() }
 }

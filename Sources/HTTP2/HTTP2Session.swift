@@ -284,6 +284,21 @@ public final class HTTP2Session {
         outputWanted?()
     }
 
+    /// Whether the peer's windows have no room for a byte of the stream's body.
+    func isBlocked(_ stream: HTTP2Stream) -> Bool {
+        guard let raw, !stream.isClosed, stream.hasStarted else { return false }
+        return nghttp2_session_get_remote_window_size(raw) <= 0
+            || nghttp2_session_get_stream_remote_window_size(raw, stream.id) <= 0
+    }
+
+    /// Ends a stream whose body has been sent, ahead of the codec's asking for more.
+    func sendTrailers(_ stream: HTTP2Stream, _ trailers: HeaderList) {
+        guard let raw, !stream.isClosed else { return }
+        nghttp2_submit_trailer(
+            raw, stream.id, trailers.fields.baseAddress, trailers.fields.count)
+        outputWanted?()
+    }
+
     func consume(_ stream: HTTP2Stream, _ count: Int) {
         guard let raw, count > 0 else { return }
         let given = min(count, stream.unconsumedBytes)

@@ -39,6 +39,7 @@ final class OutputSource: BodySource, KeptAlive {
     private let encode: (ByteBuffer) -> ByteBuffer
     /// Events of our own, prefixed; they go out between two records.
     private var events = ByteBuffer()
+    private var hasBegunEvents = false
     private var pull = Pull.events
     private var announced = Announced.nothing
     private var isFinished = false
@@ -69,7 +70,9 @@ final class OutputSource: BodySource, KeptAlive {
             if events.readableBytes == 0, !isFinished { advanceToNextRecord() }
             if events.readableBytes > 0 {
                 pull = .events
-                return .bytes(min(limit, events.readableBytes))
+                let count = min(limit, events.readableBytes)
+                return isFinished && count == events.readableBytes
+                    ? .lastBytes(count) : .bytes(count)
             }
             if isFinished { return .end }
         }
@@ -90,11 +93,21 @@ final class OutputSource: BodySource, KeptAlive {
                     from: UnsafeRawBufferPointer(rebasing: bytes.prefix(destination.count)))
                 return destination.count
             }
+            hasBegunEvents = events.readableBytes > 0
         case .record:
             destination.copyMemory(
                 from: UnsafeRawBufferPointer(rebasing: reader.bytes().prefix(destination.count)))
             reader.advance(destination.count)
         }
+    }
+
+    func rest() -> ByteBuffer {
+        guard reader.isBetweenRecords else {
+            guard case .bytes = reader.place() else { return ByteBuffer() }
+            return ByteBuffer(bytes: reader.bytes().prefix(reader.restOfRecord))
+        }
+        // All of them: they are few, and where one ends is not kept.
+        return hasBegunEvents ? events : ByteBuffer()
     }
 
     func sendKeepAlive() {

@@ -1,6 +1,7 @@
 // One call as its handler sees it: messages in, messages out, and how it ends.
 // Knows no process; of the transport it knows its stream.
 
+import DequeModule
 public import HTTP2
 public import NIOCore
 public import Protobuf
@@ -49,6 +50,10 @@ public final class ServerCall: @unchecked Sendable {
     private var deflater: Deflater?
     @exclusivity(unchecked) private var messagesIn = 0
     @exclusivity(unchecked) private var messagesOut = 0
+    /// Where the messages that are queued begin, in bytes of the body: the one that found the
+    /// queue empty, and those behind it.
+    @exclusivity(unchecked) private var firstStart = 0
+    @exclusivity(unchecked) private var laterStarts = Deque<Int>()
 
     init(
         stream: HTTP2Stream, head: RequestHead, method: ServerMethod?,
@@ -196,7 +201,7 @@ public final class ServerCall: @unchecked Sendable {
             enqueue(packed, isCompressed: true)
             return
         }
-        messagesOut += 1
+        noteMessageStart()
         message.withEncoder { encoder in
             let count = encoder.byteCount
             stream.enqueue(count: 5 + count) { room in
@@ -225,11 +230,34 @@ public final class ServerCall: @unchecked Sendable {
     }
 
     private func enqueue(_ message: ByteBuffer, isCompressed: Bool) {
-        messagesOut += 1
+        noteMessageStart()
         stream.enqueue(count: 5) {
             Self.writePrefix($0, message.readableBytes, isCompressed: isCompressed)
         }
         stream.enqueue(message)
+    }
+
+    private func noteMessageStart() {
+        messagesOut += 1
+        let queued = stream.queuedBytes
+        let sent = stream.sentBytes
+        guard queued > 0 else {
+            firstStart = sent
+            if !laterStarts.isEmpty { laterStarts.removeAll() }
+            return
+        }
+        while let start = laterStarts.first, start < sent { laterStarts.removeFirst() }
+        laterStarts.append(sent + queued)
+    }
+
+    /// Drops the messages of which nothing was sent. One that was begun is sent to its end:
+    /// trailers within a message would be a violation of the protocol.
+    private func discardUnsent() {
+        let sent = stream.sentBytes
+        let next: Int? =
+            firstStart >= sent ? firstStart : laterStarts.first(where: { $0 >= sent })
+        stream.discardQueue(keeping: next.map { $0 - sent } ?? stream.queuedBytes)
+        if stream.queuedBytes > 0 { connection.awaitEnd(of: self) }
     }
 
     static func writePrefix(
@@ -307,7 +335,7 @@ public final class ServerCall: @unchecked Sendable {
     public func fail(_ status: GRPCStatus) {
         guard cancellation == nil, !isFinished else { return }
         failure = status
-        stream.discardQueue()
+        discardUnsent()
         finish(status)
         wakeReceiver()
         wakeSender()
@@ -358,7 +386,6 @@ public final class ServerCall: @unchecked Sendable {
     func finish(_ status: GRPCStatus) {
         guard !isFinished else { return }
         isFinished = true
-        if deadlineIndex >= 0 { connection.services.deadlines.remove(self) }
         if !stream.isClosed {
             if isHeadSent {
                 stream.end(trailers: StatusFields.trailers(status, metadata: trailers))
@@ -393,7 +420,7 @@ public final class ServerCall: @unchecked Sendable {
         guard cancellation == nil, !isFinished || isRunning else { return }
         cancellation = cause
         failure = status
-        if !isFinished, !stream.isClosed { stream.discardQueue() }
+        if !isFinished, !stream.isClosed { discardUnsent() }
         finish(status)
         let handlers = cancellationHandlers
         cancellationHandlers = []
@@ -427,10 +454,24 @@ public final class ServerCall: @unchecked Sendable {
         requestEnded = true
         wakeReceiver()
     }
+
+    /// The stream is over, be the call or not.
+    func streamClosed() {
+        if deadlineIndex >= 0 { connection.services.deadlines.remove(self) }
+    }
+
+    /// The caller has not made room in time for what is left of a call that is over.
+    func abandonAnswer() {
+        guard isFinished, !stream.isClosed else { return }
+        stream.discardQueue()
+        stream.reset(.cancel)
+    }
 }
 
 extension ServerCall: DeadlineHolder {
     func deadlineReached() {
+        // An answer that waits for room in the caller's window is late, too.
+        guard !isFinished else { return abandonAnswer() }
         cancel(.deadline, GRPCStatus(.deadlineExceeded, "the deadline passed"))
     }
 }

@@ -91,6 +91,11 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     private var isDraining = false
     private var finalGoAwayAt: NIODeadline?
     private var closeReason: String?
+    /// Calls that were ended within a message, and when their callers must have taken its rest.
+    private var farewells: [(call: ServerCall, until: NIODeadline)] = []
+
+    /// For the rest of a message that was begun when its call was ended.
+    private static let farewellTime = TimeAmount.seconds(1)
 
     init(services: LoopServices, peer: PeerIdentity) {
         self.services = services
@@ -206,6 +211,7 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     func closed(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode?) {
         guard let call = call(stream) else { return }
         stream.context = nil
+        call.streamClosed()
         openCalls -= 1
         lastCallAt = handler?.lastRead ?? .now()
         if code == nil {
@@ -243,6 +249,7 @@ final class ServerConnection: HTTP2ConnectionDelegate {
 
     func connectionClosed(_ error: (any Error)?) {
         handler = nil
+        farewells = []
         services.remove(self)
         let reason = closeReason ?? error.map { String(describing: $0) }
         services.configuration.connectionObserver?(.closed(peer, reason: reason))
@@ -259,6 +266,7 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         }
         if let finalGoAwayAt, now >= finalGoAwayAt { finishDrain() }
         failSlowRequests(handler, now, limits)
+        endFarewells(now)
         if let sent = pingSentAt {
             if handler.lastRead > sent {
                 pingSentAt = nil
@@ -292,6 +300,18 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         for call in slow {
             call.cancel(.deadline, GRPCStatus(.cancelled, "the request was not complete in time"))
         }
+    }
+
+    /// Resets the call's stream where what is queued for it is not taken soon.
+    func awaitEnd(of call: ServerCall) {
+        farewells.append((call, .now() + Self.farewellTime))
+    }
+
+    private func endFarewells(_ now: NIODeadline) {
+        guard let first = farewells.first, first.until <= now else { return }
+        let due = farewells.prefix { $0.until <= now }
+        farewells.removeFirst(due.count)
+        for farewell in due { farewell.call.abandonAnswer() }
     }
 
     /// No new calls: told first, enforced after a round trip, so that none is lost on the way.
