@@ -14,8 +14,8 @@ public struct FloodLimit: Sendable, Equatable {
 /// How often a peer may send what costs it nothing. Beyond a limit the connection gets a GOAWAY
 /// with ENHANCE_YOUR_CALM and is closed.
 public struct HTTP2Limits: Sendable, Equatable {
-    /// PING frames that are no acknowledgements, since this side sent HEADERS or DATA: gRPC's
-    /// bandwidth estimation sends one in each round trip while it receives.
+    /// PING frames, but for acknowledgements that were asked for, since this side sent HEADERS
+    /// or DATA: gRPC's bandwidth estimation sends one in each round trip while it receives.
     public var pings = FloodLimit(burst: 100, perSecond: 20)
     /// SETTINGS frames that are no acknowledgements.
     public var settings = FloodLimit(burst: 32, perSecond: 2)
@@ -24,8 +24,10 @@ public struct HTTP2Limits: Sendable, Equatable {
     public var windowUpdates = FloodLimit(burst: 4096, perSecond: 512)
     /// DATA frames with neither bytes, but for padding, nor END_STREAM.
     public var emptyData = FloodLimit(burst: 128, perSecond: 16)
-    /// PRIORITY and PRIORITY_UPDATE frames. Nothing here is prioritized.
+    /// PRIORITY frames. Nothing here is prioritized.
     public var priorities = FloodLimit(burst: 256, perSecond: 32)
+    /// Frames of types that HTTP/2 does not have, or that extend it. They are passed over.
+    public var unknownFrames = FloodLimit(burst: 100, perSecond: 20)
     /// RST_STREAM frames received ("rapid reset", CVE-2023-44487).
     public var resets = FloodLimit(burst: 1024, perSecond: 256)
     /// RST_STREAM frames that the peer's errors made this side send (CVE-2025-8671).

@@ -53,7 +53,10 @@ public final class HTTP2Session {
     @exclusivity(unchecked) var raw: OpaquePointer?
     @exclusivity(unchecked) var collector: HeaderCollector
     @exclusivity(unchecked) var guardian: FloodGuard
+    @exclusivity(unchecked) var tracker: FrameTracker
     @exclusivity(unchecked) var now: UInt64 = 0
+    /// PINGs of this side whose answers have not come.
+    var unansweredPings = 0
     @exclusivity(unchecked) var input = UnsafeRawBufferPointer(start: nil, count: 0)
     @exclusivity(unchecked) var output = ByteBuffer()
     @exclusivity(unchecked) var outputLimit = 0
@@ -73,6 +76,8 @@ public final class HTTP2Session {
         self.configuration = configuration
         self.now = now
         guardian = FloodGuard(configuration.limits, now: now)
+        tracker = FrameTracker(
+            prefaceBytes: role == .server ? Self.prefaceBytes : 0, now: now)
         collector = HeaderCollector(
             limitBytes: configuration.maxHeaderListBytes,
             volatileName: configuration.volatileField)
@@ -92,6 +97,7 @@ public final class HTTP2Session {
     public func receive(_ bytes: UnsafeRawBufferPointer, now: UInt64) throws(HTTP2Error) {
         guard let raw, bytes.count > 0 else { return }
         self.now = now
+        if role == .server { tracker.advance(over: bytes, now: now) }
         input = bytes
         let pointer = bytes.baseAddress!.assumingMemoryBound(to: UInt8.self)
         let taken = nghttp2_session_mem_recv(raw, pointer, bytes.count)
@@ -99,9 +105,16 @@ public final class HTTP2Session {
         if taken < 0 {
             throw fail(Int32(taken))
         }
+        if tracker.unknownFrames > 0 || tracker.emptyData > 0 { noteIgnoredFrames() }
         if let violation { terminate(violation) }
         violation = nil
     }
+
+    /// A server's: since when a frame, a header block or the preface has not been complete. In
+    /// DATA, since when nothing came of it.
+    public var unfinishedSince: UInt64? { tracker.unfinishedSince }
+
+    private static let prefaceBytes = 24
 
     private func fail(_ code: Int32) -> HTTP2Error {
         switch code {
@@ -321,6 +334,7 @@ public final class HTTP2Session {
     /// Sends a PING; its answer is an event with the same payload.
     public func ping(_ payload: UInt64) {
         guard let raw else { return }
+        unansweredPings += 1
         withUnsafeBytes(of: payload) {
             _ = nghttp2_submit_ping(
                 raw, UInt8(NGHTTP2_FLAG_NONE.rawValue),

@@ -264,6 +264,13 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             handler.abort()
             return
         }
+        if let since = handler.session.unfinishedSince, !handler.session.isTerminated,
+            now - .uptimeNanoseconds(since) > limits.requestTime
+        {
+            closeReason = "a frame or header was not complete in time"
+            handler.terminate(.enhanceYourCalm)
+            return
+        }
         if let finalGoAwayAt, now >= finalGoAwayAt { finishDrain() }
         failSlowRequests(handler, now, limits)
         endFarewells(now)
