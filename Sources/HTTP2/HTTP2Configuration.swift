@@ -50,8 +50,8 @@ public struct HTTP2Configuration: Sendable, Equatable {
     /// At most 60 KiB. A larger block is read to its end (its compression state is shared with
     /// all that follow) but not kept; one above 256 KiB ends the connection.
     public var maxHeaderListBytes = 16 * 1024
-    /// Bytes that the peer may send on one stream before they are consumed. That times
-    /// ``maxConcurrentStreams`` is the most that a connection holds.
+    /// Bytes that the peer may send on one stream before they are consumed, unless its window
+    /// is grown. That times ``maxConcurrentStreams`` is the most that a connection holds.
     public var streamWindowBytes = 1024 * 1024
     /// Bytes that the peer may send on all streams together before they are received. Not held
     /// back until they are consumed: streams that nobody reads would stop all others.

@@ -322,6 +322,13 @@ public final class HTTP2Session {
         if nghttp2_session_want_write(raw) != 0 { outputWanted?() }
     }
 
+    func growWindow(_ stream: HTTP2Stream, to bytes: Int) {
+        guard let raw, !stream.isClosed, !stream.remoteEnded else { return }
+        nghttp2_session_set_local_window_size(
+            raw, UInt8(NGHTTP2_FLAG_NONE.rawValue), stream.id, Int32(clamping: bytes))
+        outputWanted?()
+    }
+
     func reset(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) {
         guard let raw, !stream.isClosed else { return }
         nghttp2_submit_rst_stream(

@@ -127,6 +127,11 @@ public final class HTTP2Stream {
         session?.consume(self, count)
     }
 
+    /// Lets the peer send up to `bytes` before they are consumed. A window does not shrink.
+    public func growWindow(to bytes: Int) {
+        session?.growWindow(self, to: bytes)
+    }
+
     /// Ends the stream at once, in both directions.
     public func reset(_ code: HTTP2ErrorCode) {
         session?.reset(self, code)

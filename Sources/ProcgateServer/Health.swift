@@ -21,12 +21,16 @@ final class HealthService: Sendable {
 
     private typealias Status = HealthCheckResponse.ServingStatus
 
+    /// Largest question: it names a service. Strangers may ask.
+    private static let requestBytes = 4096
+
     var methods: [ServerMethod] {
-        [
+        let methods: [ServerMethod] = [
             .unary(GRPCProtos.Health.check) { [self] request, _ in try check(request) },
             .unary(GRPCProtos.Health.list) { [self] _, _ in list() },
             ServerMethod(GRPCProtos.Health.watch) { [self] call in try await watch(call) },
         ]
+        return methods.map { $0.taking(atMost: Self.requestBytes) }
     }
 
     /// No new calls: every watcher is told, and its stream ends.

@@ -12,6 +12,9 @@ struct Reflection: Sendable {
     private let fileOfSymbol: [String: String]
     private let services: [String]
 
+    /// Largest question: it names a file or a symbol.
+    static let requestBytes = 64 * 1024
+
     init(files: [Protobuf.FileDescriptor]) {
         self.files = Dictionary(
             files.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })

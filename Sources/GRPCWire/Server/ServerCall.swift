@@ -34,9 +34,9 @@ public final class ServerCall: @unchecked Sendable {
     let method: ServerMethod?
     let startedAt: NIODeadline
     @exclusivity(unchecked) var deadlineIndex = -1
-    private let connection: ServerConnection
+    let connection: ServerConnection
     @exclusivity(unchecked) private var task: Task<Void, Never>?
-    @exclusivity(unchecked) private var reader: MessageReader
+    @exclusivity(unchecked) var reader: MessageReader
     @exclusivity(unchecked) private var isHeadSent = false
     @exclusivity(unchecked) private var isFinished = false
     @exclusivity(unchecked) private var isRunning = false
@@ -54,6 +54,8 @@ public final class ServerCall: @unchecked Sendable {
     /// queue empty, and those behind it.
     @exclusivity(unchecked) private var firstStart = 0
     @exclusivity(unchecked) private var laterStarts = Deque<Int>()
+    /// Of the request: see `RequestWindow.swift`.
+    @exclusivity(unchecked) var window: RequestWindow
 
     init(
         stream: HTTP2Stream, head: RequestHead, method: ServerMethod?,
@@ -66,7 +68,10 @@ public final class ServerCall: @unchecked Sendable {
         self.startedAt = startedAt
         self.deadline = deadline
         compression = head.wantsGzip && head.acceptsGzip ? .gzip : .identity
-        reader = MessageReader(limitBytes: connection.services.configuration.limits.messageBytes)
+        let configuration = connection.services.configuration
+        reader = MessageReader(
+            limitBytes: min(configuration.limits.messageBytes, method?.maxMessageBytes ?? .max))
+        window = RequestWindow(bytes: configuration.http2.streamWindowBytes)
     }
 
     /// As in `:path`: "/procgate.v1.ProcessService/Exec".
@@ -145,6 +150,9 @@ public final class ServerCall: @unchecked Sendable {
         switch try reader.next() {
         case .message(let message):
             stream.consume(reader.credit(isWaiting: false))
+            if window.isAffected(receivedBytes: reader.totalBytes) {
+                messageTaken(isLast: requestEnded)
+            }
             messagesIn += 1
             lastMessageWasCompressed = message.isCompressed
             guard message.isCompressed else { return .message(message.bytes) }
@@ -159,7 +167,7 @@ public final class ServerCall: @unchecked Sendable {
                 }
                 return .end
             }
-            stream.consume(reader.credit(isWaiting: true))
+            awaitMessage()
             return .wait
         }
     }
@@ -397,6 +405,8 @@ public final class ServerCall: @unchecked Sendable {
             }
         }
         observe(status)
+        if !reader.isEmpty { reader.discard() }
+        if window.isCharged { giveUpMessage() }
     }
 
     private func sendHeadForEnd() {
@@ -458,6 +468,7 @@ public final class ServerCall: @unchecked Sendable {
     /// The stream is over, be the call or not.
     func streamClosed() {
         if deadlineIndex >= 0 { connection.services.deadlines.remove(self) }
+        if window.grownBytes > 0 { connection.giveBackGrowth(window.grownBytes) }
     }
 
     /// The caller has not made room in time for what is left of a call that is over.

@@ -91,6 +91,9 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     private var isDraining = false
     private var finalGoAwayAt: NIODeadline?
     private var closeReason: String?
+    /// Of messages that are not complete, and of windows that have grown.
+    @exclusivity(unchecked) private var messages: ByteBudget<ServerCall>
+    @exclusivity(unchecked) private var growth: ByteBudget<ServerCall>
     /// Calls that were ended within a message, and when their callers must have taken its rest.
     private var farewells: [(call: ServerCall, until: NIODeadline)] = []
 
@@ -100,6 +103,10 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     init(services: LoopServices, peer: PeerIdentity) {
         self.services = services
         self.peer = peer
+        let limits = services.configuration.limits
+        let twice = min(limits.messageBytes, Int.max / 2) * 2
+        messages = ByteBudget(limitBytes: max(limits.bufferedBytes, twice))
+        growth = ByteBudget(limitBytes: limits.bufferedBytes)
     }
 
     func connectionStarted(_ connection: HTTP2Handler) {
@@ -220,6 +227,24 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             call.cancel(.reset, GRPCStatus(.cancelled, "the caller reset the stream"))
         }
     }
+
+    // MARK: What requests may hold
+
+    /// False: the call is told when it has the bytes.
+    func reserve(_ bytes: Int, for call: ServerCall) -> Bool {
+        messages.take(bytes, for: call)
+    }
+
+    /// What the call had reserved goes to others; it does not wait for any more.
+    func giveBack(_ bytes: Int, of call: ServerCall) {
+        if bytes > 0 { messages.giveBack(bytes) } else { messages.leave(call) }
+        while messages.isAwaited, let next = messages.admitted() {
+            next.holder.reserved(next.bytes)
+        }
+    }
+
+    func takeGrowth(_ bytes: Int) -> Bool { growth.takeNow(bytes) }
+    func giveBackGrowth(_ bytes: Int) { growth.giveBack(bytes) }
 
     func drained(_ stream: HTTP2Stream) {
         call(stream)?.wakeSender()

@@ -45,6 +45,17 @@ struct MessageReader {
     /// Whether nothing is left, not even a part of a message.
     var isEmpty: Bool { receivedBytes == takenBytes && assembling == nil }
 
+    /// Bytes of the message that has come in part; 0 where none has, or not its prefix.
+    var pendingBytes: Int { assembling == nil ? 0 : assembledBytes }
+
+    /// Lets go of all that was not taken.
+    mutating func discard() {
+        current = ByteBuffer()
+        chunks.removeAll()
+        assembling = nil
+        takenBytes = receivedBytes
+    }
+
     mutating func append(_ chunk: ByteBuffer) {
         receivedBytes += chunk.readableBytes
         var chunk = chunk
