@@ -52,7 +52,7 @@ final class HealthService: Sendable {
         _ request: HealthCheckRequest
     ) throws(GRPCStatus) -> HealthCheckResponse {
         guard Self.services.contains(request.service) else {
-            throw GRPCStatus(.notFound, "unknown service \(request.service)")
+            throw GRPCStatus(.notFound, "unknown service \(request.service.cut(toBytes: 200))")
         }
         return current
     }

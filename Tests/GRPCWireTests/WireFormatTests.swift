@@ -48,6 +48,19 @@ import Testing
         #expect(PercentEncoding.encode("100%", limitBytes: 5) == "100")
     }
 
+    @Test(arguments: [
+        ("abc", 3, "abc"), ("abc", 2, "ab"), ("abc", 0, ""), ("", 0, ""), ("aü", 2, "a"),
+        ("aü", 3, "aü"), ("😀😀", 7, "😀"), ("e\u{301}\u{301}", 4, "e\u{301}"), ("\r\n", 1, "\r"),
+    ])
+    func aTextIsCutBetweenScalars(text: String, bytes: Int, cut: String) {
+        #expect(Array(text.cut(toBytes: bytes).utf8) == Array(cut.utf8))
+    }
+
+    @Test func aCharacterOfAMegabyteIsCut() {
+        let text = "e" + String(repeating: "\u{301}", count: 500_000)
+        #expect(text.cut(toBytes: 100).utf8.count == 99)
+    }
+
     @Test func messagesArePercentEncoded() {
         #expect(PercentEncoding.encode("plain text, 1.5!") == "plain text, 1.5!")
         #expect(PercentEncoding.encode("50% ü\n") == "50%25 %C3%BC%0A")
