@@ -202,11 +202,13 @@ public final class Gateway: Sendable {
         _ logger: Logger
     ) async throws -> (all: [Worker], launchedSupervisor: Bool) {
         let keeper = SupervisorKeeper(launcher: configuration.supervisor, logger: logger)
+        let failures = FailureLimiter()
         var workers: [Worker] = []
         var launched = false
         for loop in group.makeIterator() {
             let worker = Worker(
-                eventLoop: loop, policy: configuration.policy, logger: logger, keeper: keeper)
+                eventLoop: loop, policy: configuration.policy, logger: logger, keeper: keeper,
+                failures: failures)
             do throws(SupervisorError) {
                 let socket = try configuration.supervisor.connect()
                 launched = launched || socket.isFirst

@@ -44,7 +44,7 @@ extension Worker {
             call.principal = caller.name
             return caller
         } catch {
-            guard failures.fails(call.peer.host) else { throw error }
+            guard failures.fails(call.peer) else { throw error }
             throw GRPCStatus(.resourceExhausted, "too many failed authentications; try later")
         }
     }

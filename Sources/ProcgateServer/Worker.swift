@@ -24,18 +24,20 @@ final class Worker: @unchecked Sendable {
     private var isWatching = false
     private var ended = EndedCache(capacity: 1_024)
     private var idle: KeepAliveList
-    /// Of those who could not say who they are.
-    var failures = FailureLimiter()
+    /// Of those who could not say who they are; shared by all loops.
+    let failures: FailureLimiter
     let keeper: SupervisorKeeper
     private var isClosed = false
 
     init(
-        eventLoop: any EventLoop, policy: GatewayPolicy, logger: Logger, keeper: SupervisorKeeper
+        eventLoop: any EventLoop, policy: GatewayPolicy, logger: Logger,
+        keeper: SupervisorKeeper, failures: FailureLimiter
     ) {
         self.eventLoop = eventLoop
         self.policy = policy
         self.logger = logger
         self.keeper = keeper
+        self.failures = failures
         idle = KeepAliveList(eventLoop: eventLoop, interval: policy.keepAlive)
     }
 
