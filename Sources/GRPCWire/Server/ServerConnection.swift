@@ -14,6 +14,8 @@ final class LoopServices: @unchecked Sendable {
     let deadlines: DeadlineQueue
     let output = OutputBuffer()
     private var connections: [ObjectIdentifier: ServerConnection] = [:]
+    /// Channels on which TLS is not agreed upon yet.
+    private var handshaking: [ObjectIdentifier: any Channel] = [:]
     private var ticker: RepeatedTask?
     private(set) var isDraining = false
 
@@ -59,13 +61,30 @@ final class LoopServices: @unchecked Sendable {
         for connection in connections.values { connection.tick(now) }
     }
 
+    func add(handshaking channel: any Channel) {
+        handshaking[ObjectIdentifier(channel)] = channel
+    }
+
+    func remove(handshaking channel: any Channel) {
+        handshaking[ObjectIdentifier(channel)] = nil
+    }
+
     func drain() {
         isDraining = true
+        closeHandshaking()
         for connection in connections.values { connection.drain() }
+    }
+
+    /// There will be no call on them.
+    private func closeHandshaking() {
+        let channels = handshaking.values
+        handshaking = [:]
+        for channel in channels { channel.close(promise: nil) }
     }
 
     func stop() {
         isDraining = true
+        closeHandshaking()
         for connection in connections.values { connection.stop() }
     }
 }
