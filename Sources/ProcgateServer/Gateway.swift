@@ -34,6 +34,8 @@ public struct GatewayConfiguration: Sendable {
     public var maxStreams = 1_024
     /// How long calls may go on after `drain`.
     public var drainTimeout = TimeAmount.seconds(30)
+    /// Between TERM and KILL, as the supervisor was told.
+    public var gracePeriod = TimeAmount.seconds(5)
     /// Leave the supervisor and its processes to the next gateway.
     public var keepsProcesses = false
     public var metricsListen: ListenAddress?
@@ -53,6 +55,12 @@ public struct GatewayConfiguration: Sendable {
                     "\(host) is not a loopback address: give --tls-certificate and --tls-key, "
                         + "with a token file or --tls-client-ca")
             }
+        }
+        // Metrics have neither TLS nor tokens.
+        if case .tcp(let host, _)? = metricsListen, !isLoopback(host) {
+            throw GatewayError(
+                "\(host) is not a loopback address: metrics ask nobody for a token; give "
+                    + "--metrics-listen 127.0.0.1:PORT or unix:PATH, and a proxy before it")
         }
     }
 
@@ -166,7 +174,8 @@ public final class Gateway: Sendable {
             try await Task.sleep(for: .nanoseconds(configuration.drainTimeout.nanoseconds))
             await stopProcesses(graceful: true)
         }
-        await server.drain(timeout: configuration.drainTimeout + Self.farewellTime)
+        let farewell = configuration.gracePeriod + Self.farewellTime
+        await server.drain(timeout: configuration.drainTimeout + farewell)
         stopping.cancel()
         await end(graceful: true)
     }
@@ -178,9 +187,8 @@ public final class Gateway: Sendable {
         await end(graceful: false)
     }
 
-    /// Between the stop of the processes and that of the calls: the default grace period, and
-    /// time to tell.
-    private static let farewellTime = TimeAmount.seconds(7)
+    /// Between the end of the processes' grace and that of the calls: time to tell.
+    private static let farewellTime = TimeAmount.seconds(2)
 
     private func end(graceful: Bool) async {
         await metrics?.close()
