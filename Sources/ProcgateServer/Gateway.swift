@@ -95,9 +95,10 @@ public final class Gateway: Sendable {
     ) async throws -> Gateway {
         try configuration.check()
         let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.eventLoopCount)
-        let workers = try await connectWorkers(configuration, group, logger)
+        let health = HealthService()
+        let workers = try await connectWorkers(configuration, group, health, logger)
         do {
-            return try await Gateway(configuration, group, workers.all, logger)
+            return try await Gateway(configuration, group, workers.all, health, logger)
         } catch {
             // A supervisor that was started for nothing goes, one that was there stays.
             if workers.launchedSupervisor {
@@ -111,13 +112,12 @@ public final class Gateway: Sendable {
 
     private init(
         _ configuration: GatewayConfiguration, _ group: MultiThreadedEventLoopGroup,
-        _ workers: [Worker], _ logger: Logger
+        _ workers: [Worker], _ health: HealthService, _ logger: Logger
     ) async throws {
         self.configuration = configuration
         self.group = group
         self.workers = workers
         self.logger = logger
-        let health = HealthService()
         self.health = health
         let tls = try configuration.certificates?.load()
         self.tls = tls
@@ -207,9 +207,10 @@ public final class Gateway: Sendable {
 
     private static func connectWorkers(
         _ configuration: GatewayConfiguration, _ group: MultiThreadedEventLoopGroup,
-        _ logger: Logger
+        _ health: HealthService, _ logger: Logger
     ) async throws -> (all: [Worker], launchedSupervisor: Bool) {
-        let keeper = SupervisorKeeper(launcher: configuration.supervisor, logger: logger)
+        let keeper = SupervisorKeeper(
+            launcher: configuration.supervisor, health: health, logger: logger)
         let failures = FailureLimiter()
         var workers: [Worker] = []
         var launched = false

@@ -157,7 +157,9 @@ final class Worker: @unchecked Sendable {
         do {
             _ = try await command(.watch(Watch()))
         } catch {
-            isWatching = false
+            // Whose call was cancelled does not wait for the reply; the command is on its way, and
+            // others count on it.
+            if link?.isLost ?? true { isWatching = false }
             throw error
         }
     }

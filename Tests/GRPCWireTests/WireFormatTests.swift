@@ -56,6 +56,25 @@ import Testing
         #expect(Array(text.cut(toBytes: bytes).utf8) == Array(cut.utf8))
     }
 
+    @Test func gzipOfSeveralMembersIsOneMessage() throws {
+        var packed = ByteBuffer()
+        for byte in [1, 2, 3] as [UInt8] {
+            var member = [UInt8](repeating: byte, count: 70_000).withUnsafeBytes {
+                Gzip.deflate($0)
+            }
+            packed.writeBuffer(&member)
+        }
+        let plain = try Gzip.inflate(packed, limitBytes: 210_000)
+        #expect(plain.readableBytes == 210_000)
+        #expect(Set(plain.readableBytesView) == [1, 2, 3])
+        #expect(throws: GRPCStatus.self) { _ = try Gzip.inflate(packed, limitBytes: 209_999) }
+        let same = try Gzip.inflate(packed, limitBytes: .max)
+        #expect(same == plain)
+        packed.writeInteger(7 as UInt8)
+        let trailing = packed
+        #expect(throws: GRPCStatus.self) { _ = try Gzip.inflate(trailing, limitBytes: .max) }
+    }
+
     @Test func aCharacterOfAMegabyteIsCut() {
         let text = "e" + String(repeating: "\u{301}", count: 500_000)
         #expect(text.cut(toBytes: 100).utf8.count == 99)

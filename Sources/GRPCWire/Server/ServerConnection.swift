@@ -152,8 +152,8 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             block.annotation = head
         }
         switch head.disposition {
-        case .plain(let status, let body):
-            answerPlain(stream, status, body)
+        case .plain(let answer):
+            answerPlain(stream, answer)
         case .refused(let status):
             makeCall(stream, head, nil).finish(status)
         case .call(let method):
@@ -162,7 +162,13 @@ final class ServerConnection: HTTP2ConnectionDelegate {
                 call.finish(GRPCStatus(.internal, "grpc-timeout is malformed"))
                 return
             }
-            if let deadline = call.deadline { services.deadlines.add(call, at: deadline) }
+            if let deadline = call.deadline {
+                guard deadline > call.startedAt else {
+                    call.finish(GRPCStatus(.deadlineExceeded, "the deadline passed"))
+                    return
+                }
+                services.deadlines.add(call, at: deadline)
+            }
             started.append(call)
         }
     }
@@ -184,17 +190,18 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         return call
     }
 
-    private func answerPlain(_ stream: HTTP2Stream, _ status: String, _ body: String) {
+    private func answerPlain(_ stream: HTTP2Stream, _ answer: RequestHead.PlainAnswer) {
         var fields = HeaderListBuilder()
-        fields.append(":status", status)
+        fields.append(":status", answer.status)
         fields.append("content-type", "text/plain")
-        fields.append("content-length", String(body.utf8.count))
-        guard !body.isEmpty else {
+        fields.append("content-length", String(answer.body.utf8.count))
+        if let allow = answer.allow { fields.append("allow", allow) }
+        guard !answer.isToHead else {
             stream.respondOnly(HeaderList(fields))
             return
         }
         stream.respond(HeaderList(fields))
-        var body = body
+        var body = answer.body
         body.withUTF8 { stream.enqueue(copying: UnsafeRawBufferPointer($0)) }
         stream.end(trailers: nil)
     }
