@@ -34,6 +34,9 @@ public struct HTTP2Limits: Sendable, Equatable {
     public var provokedResets = FloodLimit(burst: 128, perSecond: 16)
     /// PING and SETTINGS acknowledgements waiting for a peer that does not read.
     public var unreadAcknowledgements = 1000
+    /// Frames but DATA waiting for such a peer, beyond four for each stream that it may have:
+    /// answers to streams that it has reset since are among them.
+    public var unreadFrames = 4096
     /// Entries of one SETTINGS frame.
     public var settingsEntries = 32
     /// CONTINUATION frames of one header block.

@@ -106,8 +106,18 @@ public final class HTTP2Session {
             throw fail(Int32(taken))
         }
         if tracker.unknownFrames > 0 || tracker.emptyData > 0 { noteIgnoredFrames() }
+        if role == .server, !isTerminated, violation == nil,
+            nghttp2_session_get_outbound_queue_size(raw) > mostUnreadFrames
+        {
+            violation = .enhanceYourCalm
+            append(.flood(.acknowledgements))
+        }
         if let violation { terminate(violation) }
         violation = nil
+    }
+
+    private var mostUnreadFrames: Int {
+        configuration.limits.unreadFrames + 4 * configuration.maxConcurrentStreams
     }
 
     /// A server's: since when a frame, a header block or the preface has not been complete. In
@@ -182,9 +192,12 @@ public final class HTTP2Session {
     }
 
     public func recycle(_ taken: inout [HTTP2Event]) {
-        taken.removeAll(keepingCapacity: true)
+        // A flood's array would hold a megabyte of an idle connection.
+        taken.removeAll(keepingCapacity: taken.count <= Self.spareEventCount)
         swap(&taken, &spareEvents)
     }
+
+    private static let spareEventCount = 1024
 
     public var hasEvents: Bool { !events.isEmpty }
 

@@ -241,6 +241,22 @@ import Testing
         }
     }
 
+    @Test func answersOfResetStreamsDoNotGatherForAPeerThatDoesNotRead() throws {
+        let server = try server()
+        var stream: Int32 = 1
+        while !server.session.isTerminated, stream < 40_000 {
+            server.now += 1_000_000_000
+            for _ in 0..<100 {
+                try server.receive(RawFrame.request(stream).bytes)
+                server.streams[stream]?.respondOnly(.response)
+                try server.receive(RawFrame(type: 3, stream: stream, payload: [0, 0, 0, 8]).bytes)
+                stream += 2
+            }
+        }
+        #expect(server.session.isTerminated)
+        #expect(server.told.contains(.flood(.acknowledgements)))
+    }
+
     @Test func aFloodOfPaddedEmptyDataIsCutOff() throws {
         try flood(
             RawFrame(type: 0, flags: 8, stream: 1, payload: [0]),

@@ -460,6 +460,11 @@ public final class ServerCall: @unchecked Sendable {
         reader.compact()
     }
 
+    /// Now and again: what its handler does not take soon.
+    func compactAll() {
+        reader.compactAll()
+    }
+
     func receivedEnd() {
         requestEnded = true
         wakeReceiver()

@@ -237,9 +237,11 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         }
         if !touched.isEmpty {
             for call in touched { call.compact() }
-            touched.removeAll(keepingCapacity: true)
+            touched.removeAll(keepingCapacity: touched.count <= Self.spareCalls)
         }
     }
+
+    private static let spareCalls = 1024
 
     func closed(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode?) {
         guard let call = call(stream) else { return }
@@ -299,6 +301,8 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     }
 
     func connectionClosed(_ error: (any Error)?) {
+        // One that was gone before it began was never opened.
+        guard handler != nil else { return }
         handler = nil
         farewells = []
         services.remove(self)
@@ -349,7 +353,9 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         guard openCalls > 0 else { return }
         var slow: [ServerCall] = []
         handler.session.forEachStream { stream in
-            guard let call = call(stream), !call.isRequestComplete,
+            guard let call = call(stream) else { return }
+            call.compactAll()
+            guard !call.isRequestComplete,
                 call.method?.kind == .unary || call.method?.kind == .serverStreaming,
                 now - call.startedAt > limits.requestTime
             else { return }

@@ -91,6 +91,15 @@ struct MessageReader {
         current = ByteBuffer(buffer: current)
     }
 
+    /// The same for all that waits to be taken.
+    mutating func compactAll() {
+        compact()
+        for index in chunks.indices
+        where chunks[index].storageCapacity > chunks[index].readableBytes * 2 {
+            chunks[index] = ByteBuffer(buffer: chunks[index])
+        }
+    }
+
     /// The next message, where it is complete.
     mutating func next() throws(GRPCStatus) -> Outcome {
         if assembling == nil {
