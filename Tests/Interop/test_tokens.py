@@ -299,7 +299,7 @@ def test_wrong_tokens_are_limited_over_all_connections_and_soon_forgiven():
     with gateway() as g:
         codes = [wrong_code(g) for _ in range(60)]
         assert codes[:20] == [Code.UNAUTHENTICATED] * 20
-        assert codes[-1] == Code.RESOURCE_EXHAUSTED
+        assert codes.count(Code.RESOURCE_EXHAUSTED) > 20
         # A right token is never held up by that.
         assert info(g.stub).version
         # However many there were, one more second is one more try.

@@ -22,7 +22,7 @@ struct ByteBudget<Holder: AnyObject> {
             takenBytes += bytes
             return true
         }
-        waiting.append((holder, bytes))
+        waiting.append((holder: holder, bytes: bytes))
         return false
     }
 

@@ -20,7 +20,7 @@ struct RequestWindow {
 
     /// Whether there is anything to do after a message was taken.
     func isAffected(receivedBytes: Int) -> Bool {
-        reservedBytes > 0 || receivedBytes >= growsAt
+        isCharged || receivedBytes >= growsAt
     }
 
     var isCharged: Bool { reservedBytes > 0 || waitsForBudget }
@@ -59,7 +59,8 @@ extension ServerCall {
 
     /// A message was taken whole.
     func messageTaken(isLast: Bool) {
-        if window.reservedBytes > 0 { giveUpMessage() }
+        // It may have come whole while it waited for room.
+        if window.isCharged { giveUpMessage() }
         guard reader.totalBytes >= window.growsAt else { return }
         window.growsAt = .max
         let most = connection.services.configuration.limits.grownWindowBytes

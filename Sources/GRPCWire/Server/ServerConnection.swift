@@ -320,7 +320,7 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             return
         }
         if let since = handler.session.unfinishedSince, !handler.session.isTerminated,
-            now - .uptimeNanoseconds(since) > limits.requestTime
+            now - NIODeadline.uptimeNanoseconds(since) > limits.requestTime
         {
             closeReason = "a frame or header was not complete in time"
             handler.terminate(.enhanceYourCalm)
@@ -368,7 +368,7 @@ final class ServerConnection: HTTP2ConnectionDelegate {
 
     /// Resets the call's stream where what is queued for it is not taken soon.
     func awaitEnd(of call: ServerCall) {
-        farewells.append((call, .now() + Self.farewellTime))
+        farewells.append((call: call, until: NIODeadline.now() + Self.farewellTime))
     }
 
     private func endFarewells(_ now: NIODeadline) {
