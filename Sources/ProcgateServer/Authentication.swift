@@ -40,7 +40,14 @@ struct Authentication: Sendable {
         if trustsCertificates, let subject = peer.certificate {
             return Caller(name: subject.commonName ?? subject.distinguishedName)
         }
-        guard let tokens else { return .anonymous }
+        guard let tokens else {
+            // Where certificates tell who calls, one without any is nobody: another user of a
+            // unix socket beside the TLS listener.
+            guard !trustsCertificates else {
+                throw .refusal(.tokenInvalid, "no certificate, and this gateway has no tokens")
+            }
+            return .anonymous
+        }
         guard let credentials = call.metadata.first("authorization") else {
             throw .refusal(
                 .tokenInvalid, "no token: send the metadata `authorization: Bearer TOKEN`")

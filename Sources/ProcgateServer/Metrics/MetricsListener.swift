@@ -29,7 +29,7 @@ final class MetricsListener: Sendable {
         _ address: ListenAddress, group: any EventLoopGroup, metrics: GatewayMetrics,
         workers: [Worker]
     ) async throws -> MetricsListener {
-        let visitors = Visitors(limit: mostConnections)
+        let visitors = Visitors(limit: Self.mostConnections)
         let worker = workers[0]
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -38,9 +38,9 @@ final class MetricsListener: Sendable {
                     guard visitors.enter() else { throw ChannelError.eof }
                     channel.closeFuture.whenComplete { _ in visitors.leave() }
                     var limits = NIOHTTPDecoderLimitConfiguration()
-                    limits.maxHeaderFieldSize = headerBytes
-                    limits.maxHeaderListSize = headerBytes
-                    limits.maxHeaderFieldCount = headerFields
+                    limits.maxHeaderFieldSize = Self.headerBytes
+                    limits.maxHeaderListSize = Self.headerBytes
+                    limits.maxHeaderFieldCount = Self.headerFields
                     let pipeline = channel.pipeline.syncOperations
                     try pipeline.configureHTTPServerPipeline(
                         withEncoderConfiguration: .init(),
