@@ -75,6 +75,38 @@ import Testing
         #expect(throws: GRPCStatus.self) { _ = try Gzip.inflate(trailing, limitBytes: .max) }
     }
 
+    @Test func whatWaitsIsTheSameAfterItWasCompacted() throws {
+        var reader = MessageReader(limitBytes: 100_000)
+        var read = ByteBuffer()
+        read.writeBytes([0, 0, 0, 0x27, 0x10])
+        for index in 0..<10_000 { read.writeInteger(UInt8(truncatingIfNeeded: index)) }
+        while let chunk = read.readSlice(length: min(2000, max(read.readableBytes, 1))) {
+            reader.append(chunk)
+        }
+        reader.compactAll()
+        guard case .message(let message) = try reader.next() else {
+            Issue.record("the message is not complete")
+            return
+        }
+        let expected = (0..<10_000).map { UInt8(truncatingIfNeeded: $0) }
+        #expect(Array(message.bytes.readableBytesView) == expected)
+        #expect(reader.isEmpty)
+    }
+
+    @Test func whatIsDiscardedIsNotWaitedFor() throws {
+        var reader = MessageReader(limitBytes: 100_000)
+        reader.append(ByteBuffer(bytes: [0, 0, 0, 0x27, 0x10, 1, 2, 3]))
+        guard case .needsMore = try reader.next() else {
+            Issue.record("a message of three bytes of ten thousand")
+            return
+        }
+        #expect(reader.pendingBytes == 10_000)
+        reader.discard()
+        #expect(reader.isEmpty)
+        #expect(reader.pendingBytes == 0)
+        #expect(reader.totalBytes == 8)
+    }
+
     @Test func aCharacterOfAMegabyteIsCut() {
         let text = "e" + String(repeating: "\u{301}", count: 500_000)
         #expect(text.cut(toBytes: 100).utf8.count == 99)

@@ -404,6 +404,8 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         for call in calls {
             call.cancel(.shutdown, GRPCStatus(.unavailable, "the server is shutting down"))
         }
-        handler.terminate(.noError)
+        // A session that is being terminated sends nothing else: what the callers are told goes
+        // out before, as far as they read.
+        services.eventLoop.assumeIsolated().execute { handler.terminate(.noError) }
     }
 }
