@@ -35,6 +35,7 @@ final class SupervisorKeeper: Sendable {
 
     private func reconnect(_ worker: Worker, after pause: TimeAmount) {
         worker.eventLoop.scheduleTask(in: pause) { [self] in
+            guard !worker.isClosed else { return }
             NIOThreadPool.singleton.submit { state in
                 guard case .active = state else { return }
                 self.attempt(worker, after: pause)

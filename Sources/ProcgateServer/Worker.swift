@@ -27,7 +27,8 @@ final class Worker: @unchecked Sendable {
     /// Of those who could not say who they are; shared by all loops.
     let failures: FailureLimiter
     let keeper: SupervisorKeeper
-    private var isClosed = false
+    /// The supervisor is expected to go, or to go on without this gateway.
+    private(set) var isClosed = false
 
     init(
         eventLoop: any EventLoop, policy: GatewayPolicy, logger: Logger,
