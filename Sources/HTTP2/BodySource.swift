@@ -1,5 +1,7 @@
 // What a stream sends: pulled, never pushed. Knows nothing of frames.
 
+public import NIOCore
+
 /// What a ``BodySource`` has to offer at this moment.
 public enum BodyAvailability: Equatable, Sendable {
     /// That many bytes, at least 1 and at most the limit that was asked with.
@@ -25,8 +27,14 @@ public protocol BodySource: AnyObject {
     /// called in place of `copy`, and as final. They stay as they are until the call that wrote
     /// the session's output has returned. Nil: they must be copied.
     func lend(_ count: Int) -> UnsafeRawBufferPointer?
+    /// A copy of what completes the unit that has been begun; empty between two units. Asked for
+    /// once, when the source is given up before its end.
+    func rest() -> ByteBuffer
 }
 
 extension BodySource {
     public func lend(_ count: Int) -> UnsafeRawBufferPointer? { nil }
+
+    /// Of a source whose bytes may be cut anywhere.
+    public func rest() -> ByteBuffer { ByteBuffer() }
 }

@@ -70,6 +70,24 @@ struct ByteQueue {
         count -= filled
     }
 
+    /// Drops all behind the first `kept` bytes.
+    mutating func truncate(to kept: Int) {
+        guard kept < count else { return }
+        count = kept
+        var room = kept
+        let own = min(first.readableBytes, room)
+        first.moveWriterIndex(to: first.readerIndex + own)
+        room -= own
+        var whole = 0
+        while whole < rest.count, room > 0 {
+            let part = min(rest[whole].readableBytes, room)
+            rest[whole].moveWriterIndex(to: rest[whole].readerIndex + part)
+            room -= part
+            whole += 1
+        }
+        rest.removeLast(rest.count - whole)
+    }
+
     /// Empties the queue; small storage goes back to `pool`.
     mutating func recycle(to pool: HTTP2Session) {
         if first.capacity > 0 { pool.giveBack(first) }

@@ -45,6 +45,7 @@ public enum HTTP2Flood: String, Hashable, Sendable, CaseIterable {
     case windowUpdates = "window updates"
     case emptyData = "empty DATA frames"
     case priorities
+    case unknownFrames = "frames of unknown types"
     case resets
     case provokedResets = "resets provoked from this side"
     case acknowledgements = "frames whose answers are not read"

@@ -44,6 +44,7 @@ struct FloodGuard {
     private var windowUpdates: Bucket
     private var emptyData: Bucket
     private var priorities: Bucket
+    private var unknownFrames: Bucket
     private var resets: Bucket
     private var provokedResets: Bucket
     private var sentBytesCredit = 0
@@ -54,6 +55,7 @@ struct FloodGuard {
         windowUpdates = Bucket(limits.windowUpdates, now: now)
         emptyData = Bucket(limits.emptyData, now: now)
         priorities = Bucket(limits.priorities, now: now)
+        unknownFrames = Bucket(limits.unknownFrames, now: now)
         resets = Bucket(limits.resets, now: now)
         provokedResets = Bucket(limits.provokedResets, now: now)
     }
@@ -67,6 +69,7 @@ struct FloodGuard {
             case .windowUpdates: takeSentBytes() || windowUpdates.take(now: now)
             case .emptyData: emptyData.take(now: now)
             case .priorities: priorities.take(now: now)
+            case .unknownFrames: unknownFrames.take(now: now)
             case .resets: resets.take(now: now)
             case .provokedResets: provokedResets.take(now: now)
             case .acknowledgements: false

@@ -14,8 +14,8 @@ public struct FloodLimit: Sendable, Equatable {
 /// How often a peer may send what costs it nothing. Beyond a limit the connection gets a GOAWAY
 /// with ENHANCE_YOUR_CALM and is closed.
 public struct HTTP2Limits: Sendable, Equatable {
-    /// PING frames that are no acknowledgements, since this side sent HEADERS or DATA: gRPC's
-    /// bandwidth estimation sends one in each round trip while it receives.
+    /// PING frames, but for acknowledgements that were asked for, since this side sent HEADERS
+    /// or DATA: gRPC's bandwidth estimation sends one in each round trip while it receives.
     public var pings = FloodLimit(burst: 100, perSecond: 20)
     /// SETTINGS frames that are no acknowledgements.
     public var settings = FloodLimit(burst: 32, perSecond: 2)
@@ -24,14 +24,19 @@ public struct HTTP2Limits: Sendable, Equatable {
     public var windowUpdates = FloodLimit(burst: 4096, perSecond: 512)
     /// DATA frames with neither bytes, but for padding, nor END_STREAM.
     public var emptyData = FloodLimit(burst: 128, perSecond: 16)
-    /// PRIORITY and PRIORITY_UPDATE frames. Nothing here is prioritized.
+    /// PRIORITY frames. Nothing here is prioritized.
     public var priorities = FloodLimit(burst: 256, perSecond: 32)
+    /// Frames of types that HTTP/2 does not have, or that extend it. They are passed over.
+    public var unknownFrames = FloodLimit(burst: 100, perSecond: 20)
     /// RST_STREAM frames received ("rapid reset", CVE-2023-44487).
     public var resets = FloodLimit(burst: 1024, perSecond: 256)
     /// RST_STREAM frames that the peer's errors made this side send (CVE-2025-8671).
     public var provokedResets = FloodLimit(burst: 128, perSecond: 16)
     /// PING and SETTINGS acknowledgements waiting for a peer that does not read.
     public var unreadAcknowledgements = 1000
+    /// Frames but DATA waiting for such a peer, beyond four for each stream that it may have:
+    /// answers to streams that it has reset since are among them.
+    public var unreadFrames = 4096
     /// Entries of one SETTINGS frame.
     public var settingsEntries = 32
     /// CONTINUATION frames of one header block.
@@ -48,8 +53,8 @@ public struct HTTP2Configuration: Sendable, Equatable {
     /// At most 60 KiB. A larger block is read to its end (its compression state is shared with
     /// all that follow) but not kept; one above 256 KiB ends the connection.
     public var maxHeaderListBytes = 16 * 1024
-    /// Bytes that the peer may send on one stream before they are consumed. That times
-    /// ``maxConcurrentStreams`` is the most that a connection holds.
+    /// Bytes that the peer may send on one stream before they are consumed, unless its window
+    /// is grown. That times ``maxConcurrentStreams`` is the most that a connection holds.
     public var streamWindowBytes = 1024 * 1024
     /// Bytes that the peer may send on all streams together before they are received. Not held
     /// back until they are consumed: streams that nobody reads would stop all others.

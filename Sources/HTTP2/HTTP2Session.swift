@@ -61,7 +61,10 @@ public final class HTTP2Session {
     @exclusivity(unchecked) var raw: OpaquePointer?
     @exclusivity(unchecked) var collector: HeaderCollector
     @exclusivity(unchecked) var guardian: FloodGuard
+    @exclusivity(unchecked) var tracker: FrameTracker
     @exclusivity(unchecked) var now: UInt64 = 0
+    /// PINGs of this side whose answers have not come.
+    var unansweredPings = 0
     @exclusivity(unchecked) var input = UnsafeRawBufferPointer(start: nil, count: 0)
     @exclusivity(unchecked) var output = ByteBuffer()
     @exclusivity(unchecked) var outputLimit = 0
@@ -84,6 +87,8 @@ public final class HTTP2Session {
         self.configuration = configuration
         self.now = now
         guardian = FloodGuard(configuration.limits, now: now)
+        tracker = FrameTracker(
+            prefaceBytes: role == .server ? Self.prefaceBytes : 0, now: now)
         collector = HeaderCollector(
             limitBytes: configuration.maxHeaderListBytes,
             volatileName: configuration.volatileField)
@@ -107,6 +112,7 @@ public final class HTTP2Session {
     public func receive(_ bytes: UnsafeRawBufferPointer, now: UInt64) throws(HTTP2Error) {
         guard let raw, bytes.count > 0 else { return }
         self.now = now
+        if role == .server { tracker.advance(over: bytes, now: now) }
         input = bytes
         let pointer = bytes.baseAddress!.assumingMemoryBound(to: UInt8.self)
         let taken = nghttp2_session_mem_recv(raw, pointer, bytes.count)
@@ -114,9 +120,26 @@ public final class HTTP2Session {
         if taken < 0 {
             throw fail(Int32(taken))
         }
+        if tracker.unknownFrames > 0 || tracker.emptyData > 0 { noteIgnoredFrames() }
+        if role == .server, !isTerminated, violation == nil,
+            nghttp2_session_get_outbound_queue_size(raw) > mostUnreadFrames
+        {
+            violation = .enhanceYourCalm
+            append(.flood(.acknowledgements))
+        }
         if let violation { terminate(violation) }
         violation = nil
     }
+
+    private var mostUnreadFrames: Int {
+        configuration.limits.unreadFrames + 4 * configuration.maxConcurrentStreams
+    }
+
+    /// A server's: since when a frame, a header block or the preface has not been complete. In
+    /// DATA, since when nothing came of it.
+    public var unfinishedSince: UInt64? { tracker.unfinishedSince }
+
+    private static let prefaceBytes = 24
 
     private func fail(_ code: Int32) -> HTTP2Error {
         switch code {
@@ -217,9 +240,12 @@ public final class HTTP2Session {
     }
 
     public func recycle(_ taken: inout [HTTP2Event]) {
-        taken.removeAll(keepingCapacity: true)
+        // A flood's array would hold a megabyte of an idle connection.
+        taken.removeAll(keepingCapacity: taken.count <= Self.spareEventCount)
         swap(&taken, &spareEvents)
     }
+
+    private static let spareEventCount = 1024
 
     public var hasEvents: Bool { !events.isEmpty }
 
@@ -332,6 +358,21 @@ public final class HTTP2Session {
         outputWanted?()
     }
 
+    /// Whether the peer's windows have no room for a byte of the stream's body.
+    func isBlocked(_ stream: HTTP2Stream) -> Bool {
+        guard let raw, !stream.isClosed, stream.hasStarted else { return false }
+        return nghttp2_session_get_remote_window_size(raw) <= 0
+            || nghttp2_session_get_stream_remote_window_size(raw, stream.id) <= 0
+    }
+
+    /// Ends a stream whose body has been sent, ahead of the codec's asking for more.
+    func sendTrailers(_ stream: HTTP2Stream, _ trailers: HeaderList) {
+        guard let raw, !stream.isClosed else { return }
+        nghttp2_submit_trailer(
+            raw, stream.id, trailers.fields.baseAddress, trailers.fields.count)
+        outputWanted?()
+    }
+
     func consume(_ stream: HTTP2Stream, _ count: Int) {
         guard let raw, count > 0 else { return }
         let given = min(count, stream.unconsumedBytes)
@@ -340,6 +381,13 @@ public final class HTTP2Session {
         nghttp2_session_consume_stream(raw, stream.id, given)
         // A WINDOW_UPDATE is queued only once half of a window was taken.
         if nghttp2_session_want_write(raw) != 0 { outputWanted?() }
+    }
+
+    func growWindow(_ stream: HTTP2Stream, to bytes: Int) {
+        guard let raw, !stream.isClosed, !stream.remoteEnded else { return }
+        nghttp2_session_set_local_window_size(
+            raw, UInt8(NGHTTP2_FLAG_NONE.rawValue), stream.id, Int32(clamping: bytes))
+        outputWanted?()
     }
 
     func reset(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) {
@@ -354,6 +402,7 @@ public final class HTTP2Session {
     /// Sends a PING; its answer is an event with the same payload.
     public func ping(_ payload: UInt64) {
         guard let raw else { return }
+        unansweredPings += 1
         withUnsafeBytes(of: payload) {
             _ = nghttp2_submit_ping(
                 raw, UInt8(NGHTTP2_FLAG_NONE.rawValue),

@@ -63,11 +63,15 @@ public final class HTTP2Stream {
         session?.respondOnly(self, headers)
     }
 
-    /// Drops what is queued or attached and has not been sent. Before an end that cannot wait.
-    public func discardQueue() {
+    /// Drops what is queued behind its first `kept` bytes, and what is attached, but for the rest
+    /// of what that has begun. Before an end that cannot wait.
+    public func discardQueue(keeping kept: Int = 0) {
         guard let session else { return }
-        queue.recycle(to: session)
+        if kept == 0 { queue.recycle(to: session) } else { queue.truncate(to: kept) }
+        guard let given = source else { return }
         source = nil
+        let rest = given.rest()
+        if rest.readableBytes > 0 { queue.append(rest, from: session) }
     }
 
     /// Queues a copy of `bytes`. Nothing happens on a closed stream.
@@ -112,6 +116,11 @@ public final class HTTP2Stream {
     public func end(trailers: HeaderList?) {
         guard let session, !isEnded else { return }
         isEnded = true
+        // Fields need no room in the peer's windows; without any the codec asks for no body.
+        if let trailers, queue.count == 0, source == nil, session.isBlocked(self) {
+            session.sendTrailers(self, trailers)
+            return
+        }
         endTrailers = trailers
         session.wake(self)
     }
@@ -124,6 +133,11 @@ public final class HTTP2Stream {
     /// Gives `count` bytes of received DATA back to the peer's windows.
     public func consume(_ count: Int) {
         session?.consume(self, count)
+    }
+
+    /// Lets the peer send up to `bytes` before they are consumed. A window does not shrink.
+    public func growWindow(to bytes: Int) {
+        session?.growWindow(self, to: bytes)
     }
 
     /// Ends the stream at once, in both directions.

@@ -86,6 +86,13 @@ extension HTTP2Session {
         append(.flood(flood))
     }
 
+    /// What the codec passes over without a word.
+    func noteIgnoredFrames() {
+        for _ in 0..<tracker.unknownFrames where violation == nil { note(.unknownFrames) }
+        for _ in 0..<tracker.emptyData where violation == nil { note(.emptyData) }
+        tracker.forgetCounts()
+    }
+
     /// Keeps account of the numbers that the peer's streams have and that it skipped: a frame
     /// on a skipped one is an error of the connection (RFC 9113, 5.1.1).
     func noteHeaders(on id: Int32) {
@@ -156,8 +163,11 @@ private let beginFrameThunk: nghttp2_on_begin_frame_callback = { _, header, user
     guard session.role == .server else { return 0 }
     if header.type == typeHeaders {
         if header.stream_id & 1 == 1 { session.noteHeaders(on: header.stream_id) }
-    } else if header.type == typePriority || header.type == 0x10 {
+    } else if header.type == typePriority {
         session.note(.priorities)
+    } else if header.type == typeWindowUpdate {
+        // Here, as those of streams that are closed are told of nowhere else.
+        session.note(.windowUpdates)
     }
     return 0
 }
@@ -214,7 +224,10 @@ private let frameReceivedThunk: nghttp2_on_frame_recv_callback = { codec, frame,
         guard let stream = stream(codec, header.stream_id) else { return 0 }
         if header.type == typeHeaders {
             session.finishHeaders(stream)
-        } else if header.length <= frame.pointee.data.padlen, header.flags & flagEndStream == 0 {
+        } else if header.length > 0, header.length <= frame.pointee.data.padlen,
+            header.flags & flagEndStream == 0
+        {
+            // Those without padding are counted by the tracker.
             session.note(.emptyData)
         }
         if header.flags & flagEndStream != 0 {
@@ -229,7 +242,10 @@ private let frameReceivedThunk: nghttp2_on_frame_recv_callback = { codec, frame,
     case typePing:
         if header.flags & flagAck == 0 {
             session.note(.pings)
+        } else if session.unansweredPings == 0 {
+            session.note(.pings)
         } else {
+            session.unansweredPings -= 1
             let payload = withUnsafeBytes(of: frame.pointee.ping.opaque_data) {
                 $0.load(as: UInt64.self)
             }
@@ -244,7 +260,7 @@ private let frameReceivedThunk: nghttp2_on_frame_recv_callback = { codec, frame,
                 lastStreamID: goAway.last_stream_id, HTTP2ErrorCode(rawValue: goAway.error_code),
                 message: String(decoding: text, as: UTF8.self)))
     case typeWindowUpdate:
-        session.note(.windowUpdates)
+        if session.role == .client { session.note(.windowUpdates) }
     case typeReset:
         // A server may reset what it answered early, and refuse what it cannot take.
         if session.role == .server { session.note(.resets) }

@@ -40,7 +40,14 @@ struct Authentication: Sendable {
         if trustsCertificates, let subject = peer.certificate {
             return Caller(name: subject.commonName ?? subject.distinguishedName)
         }
-        guard let tokens else { return .anonymous }
+        guard let tokens else {
+            // Where certificates tell who calls, one without any is nobody: another user of a
+            // unix socket beside the TLS listener.
+            guard !trustsCertificates else {
+                throw .refusal(.tokenInvalid, "no certificate, and this gateway has no tokens")
+            }
+            return .anonymous
+        }
         guard let credentials = call.metadata.first("authorization") else {
             throw .refusal(
                 .tokenInvalid, "no token: send the metadata `authorization: Bearer TOKEN`")
@@ -79,32 +86,5 @@ enum UserNames {
             else { return nil }
             return entry.pw_uid
         }
-    }
-}
-
-/// How often one peer may fail to authenticate before it is told to wait. Confined to a
-/// loop. A caller with a good token is never held up by another one's failures.
-struct FailureLimiter {
-    private struct Bucket {
-        var failures: Double
-        var at: NIODeadline
-    }
-
-    /// Failures at once, and regained each second.
-    static let burst = 20.0
-    static let perSecond = 1.0
-    private static let mostPeers = 4_096
-
-    private var buckets: [String: Bucket] = [:]
-
-    /// Counts a failure of `host`; returns whether it has had too many.
-    mutating func fails(_ host: String, at now: NIODeadline = .now()) -> Bool {
-        if buckets.count >= Self.mostPeers, buckets[host] == nil { buckets.removeAll() }
-        var bucket = buckets[host] ?? Bucket(failures: 0, at: now)
-        let seconds = Double((now - bucket.at).nanoseconds) / 1e9
-        bucket.failures = max(0, bucket.failures - seconds * Self.perSecond) + 1
-        bucket.at = now
-        buckets[host] = bucket
-        return bucket.failures > Self.burst
     }
 }

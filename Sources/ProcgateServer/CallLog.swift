@@ -11,14 +11,16 @@ struct CallLog: Sendable {
         let level: Logger.Level = call.code == .internal || call.code == .unknown ? .error : .info
         guard logger.logLevel <= level else { return }
         var metadata: Logger.Metadata = [
-            "method": "\(call.path.prefix(200))",
+            "method": "\(call.path.cut(toBytes: 200))",
             "status": "\(call.code.name)",
             "duration_ms": "\(Double(call.duration.nanoseconds / 1_000) / 1_000)",
             "peer": "\(call.peer.address)",
         ]
-        if let caller = call.principal, !caller.isEmpty { metadata["caller"] = "\(caller)" }
-        if let process = call.note { metadata["process"] = "\(process.prefix(64))" }
-        if !call.message.isEmpty { metadata["message"] = "\(call.message.prefix(500))" }
+        if let caller = call.principal, !caller.isEmpty {
+            metadata["caller"] = "\(caller.cut(toBytes: 200))"
+        }
+        if let process = call.note { metadata["process"] = "\(process.cut(toBytes: 64))" }
+        if !call.message.isEmpty { metadata["message"] = "\(call.message.cut(toBytes: 500))" }
         logger.log(level: level, "call", metadata: metadata)
     }
 
@@ -29,14 +31,16 @@ struct CallLog: Sendable {
         case .closed(let peer, let reason):
             logger.debug(
                 "connection closed",
-                metadata: ["peer": "\(peer.address)", "reason": "\(reason ?? "")"])
+                metadata: [
+                    "peer": "\(peer.address)", "reason": "\((reason ?? "").cut(toBytes: 500))",
+                ])
         case .refused:
             logger.warning("connection refused: too many")
         case .flooded(let peer, let flood):
             logger.warning(
                 "connection cut off", metadata: ["peer": "\(peer.address)", "flood": "\(flood)"])
         case .handshakeFailed(let reason):
-            logger.debug("handshake failed", metadata: ["reason": "\(reason)"])
+            logger.debug("handshake failed", metadata: ["reason": "\(reason.cut(toBytes: 500))"])
         }
     }
 }

@@ -34,6 +34,8 @@ public struct GatewayConfiguration: Sendable {
     public var maxStreams = 1_024
     /// How long calls may go on after `drain`.
     public var drainTimeout = TimeAmount.seconds(30)
+    /// Between TERM and KILL, as the supervisor was told.
+    public var gracePeriod = TimeAmount.seconds(5)
     /// Leave the supervisor and its processes to the next gateway.
     public var keepsProcesses = false
     public var metricsListen: ListenAddress?
@@ -53,6 +55,12 @@ public struct GatewayConfiguration: Sendable {
                     "\(host) is not a loopback address: give --tls-certificate and --tls-key, "
                         + "with a token file or --tls-client-ca")
             }
+        }
+        // Metrics have neither TLS nor tokens.
+        if case .tcp(let host, _)? = metricsListen, !isLoopback(host) {
+            throw GatewayError(
+                "\(host) is not a loopback address: metrics ask nobody for a token; give "
+                    + "--metrics-listen 127.0.0.1:PORT or unix:PATH, and a proxy before it")
         }
     }
 
@@ -87,9 +95,10 @@ public final class Gateway: Sendable {
     ) async throws -> Gateway {
         try configuration.check()
         let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.eventLoopCount)
-        let workers = try await connectWorkers(configuration, group, logger)
+        let health = HealthService()
+        let workers = try await connectWorkers(configuration, group, health, logger)
         do {
-            return try await Gateway(configuration, group, workers.all, logger)
+            return try await Gateway(configuration, group, workers.all, health, logger)
         } catch {
             // A supervisor that was started for nothing goes, one that was there stays.
             if workers.launchedSupervisor {
@@ -103,13 +112,12 @@ public final class Gateway: Sendable {
 
     private init(
         _ configuration: GatewayConfiguration, _ group: MultiThreadedEventLoopGroup,
-        _ workers: [Worker], _ logger: Logger
+        _ workers: [Worker], _ health: HealthService, _ logger: Logger
     ) async throws {
         self.configuration = configuration
         self.group = group
         self.workers = workers
         self.logger = logger
-        let health = HealthService()
         self.health = health
         let tls = try configuration.certificates?.load()
         self.tls = tls
@@ -166,7 +174,8 @@ public final class Gateway: Sendable {
             try await Task.sleep(for: .nanoseconds(configuration.drainTimeout.nanoseconds))
             await stopProcesses(graceful: true)
         }
-        await server.drain(timeout: configuration.drainTimeout + Self.farewellTime)
+        let farewell = configuration.gracePeriod + Self.farewellTime
+        await server.drain(timeout: configuration.drainTimeout + farewell)
         stopping.cancel()
         await end(graceful: true)
     }
@@ -178,9 +187,8 @@ public final class Gateway: Sendable {
         await end(graceful: false)
     }
 
-    /// Between the stop of the processes and that of the calls: the default grace period, and
-    /// time to tell.
-    private static let farewellTime = TimeAmount.seconds(7)
+    /// Between the end of the processes' grace and that of the calls: time to tell.
+    private static let farewellTime = TimeAmount.seconds(2)
 
     private func end(graceful: Bool) async {
         await metrics?.close()
@@ -199,14 +207,17 @@ public final class Gateway: Sendable {
 
     private static func connectWorkers(
         _ configuration: GatewayConfiguration, _ group: MultiThreadedEventLoopGroup,
-        _ logger: Logger
+        _ health: HealthService, _ logger: Logger
     ) async throws -> (all: [Worker], launchedSupervisor: Bool) {
-        let keeper = SupervisorKeeper(launcher: configuration.supervisor, logger: logger)
+        let keeper = SupervisorKeeper(
+            launcher: configuration.supervisor, health: health, logger: logger)
+        let failures = FailureLimiter()
         var workers: [Worker] = []
         var launched = false
         for loop in group.makeIterator() {
             let worker = Worker(
-                eventLoop: loop, policy: configuration.policy, logger: logger, keeper: keeper)
+                eventLoop: loop, policy: configuration.policy, logger: logger, keeper: keeper,
+                failures: failures)
             do throws(SupervisorError) {
                 let socket = try configuration.supervisor.connect()
                 launched = launched || socket.isFirst

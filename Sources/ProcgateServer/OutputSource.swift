@@ -41,6 +41,7 @@ final class OutputSource: BodySource, KeptAlive {
     private let encode: (ByteBuffer) -> ByteBuffer
     /// Events of our own, prefixed; they go out between two records.
     private var events = ByteBuffer()
+    private var hasBegunEvents = false
     private var pull = Pull.events
     private var announced = Announced.nothing
     private var isFinished = false
@@ -75,7 +76,9 @@ final class OutputSource: BodySource, KeptAlive {
             if events.readableBytes == 0, !isFinished { advanceToNextRecord() }
             if events.readableBytes > 0 {
                 pull = .events
-                return .bytes(min(limit, events.readableBytes))
+                let count = min(limit, events.readableBytes)
+                return isFinished && count == events.readableBytes
+                    ? .lastBytes(count) : .bytes(count)
             }
             if isFinished { return .end }
         }
@@ -96,6 +99,7 @@ final class OutputSource: BodySource, KeptAlive {
                     from: UnsafeRawBufferPointer(rebasing: bytes.prefix(destination.count)))
                 return destination.count
             }
+            hasBegunEvents = events.readableBytes > 0
         case .record:
             destination.copyMemory(
                 from: UnsafeRawBufferPointer(rebasing: reader.bytes().prefix(destination.count)))
@@ -110,6 +114,15 @@ final class OutputSource: BodySource, KeptAlive {
         // What this tells the supervisor leaves the loop's turn after the bytes do.
         reader.advance(count)
         return bytes
+    }
+
+    func rest() -> ByteBuffer {
+        guard reader.isBetweenRecords else {
+            guard case .bytes = reader.place() else { return ByteBuffer() }
+            return ByteBuffer(bytes: reader.bytes().prefix(reader.restOfRecord))
+        }
+        // All of them: they are few, and where one ends is not kept.
+        return hasBegunEvents ? events : ByteBuffer()
     }
 
     func sendKeepAlive() {

@@ -12,6 +12,9 @@ struct Reflection: Sendable {
     private let fileOfSymbol: [String: String]
     private let services: [String]
 
+    /// Largest question: it names a file or a symbol.
+    static let requestBytes = 64 * 1024
+
     init(files: [Protobuf.FileDescriptor]) {
         self.files = Dictionary(
             files.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
@@ -41,15 +44,20 @@ struct Reflection: Sendable {
     ) -> GRPCReflection.ServerReflectionResponse.MessageResponse {
         switch request {
         case .fileByFilename(let name):
-            return descriptors(of: name) ?? notFound("no file \(name)")
+            return descriptors(of: name) ?? notFound("no file \(name.cut(toBytes: 200))")
         case .fileContainingSymbol(let symbol):
             return fileOfSymbol[symbol].flatMap { descriptors(of: $0) }
-                ?? notFound("no symbol \(symbol)")
+                ?? notFound("no symbol \(symbol.cut(toBytes: 200))")
         case .listServices:
             return .listServicesResponse(
                 .with { $0.service = services.map { name in .with { $0.name = name } } })
-        case .fileContainingExtension, .allExtensionNumbersOfType:
+        case .fileContainingExtension:
             return notFound("proto3 has no extensions")
+        case .allExtensionNumbersOfType(let type):
+            guard fileOfSymbol[type] != nil, !services.contains(type) else {
+                return notFound("no type \(type.cut(toBytes: 200))")
+            }
+            return .allExtensionNumbersResponse(.with { $0.baseTypeName = type })
         case nil:
             return failure(.invalidArgument, "the request is empty")
         }

@@ -25,7 +25,9 @@ extension Worker {
             GRPCReflectionAlpha.ServerReflection.serverReflectionInfo.path,
         ] {
             methods.append(
-                ServerMethod(path: path, kind: .bidirectional) { [self] call in
+                ServerMethod(
+                    path: path, kind: .bidirectional, maxMessageBytes: Reflection.requestBytes
+                ) { [self] call in
                     _ = try caller(of: call, authentication)
                     try await reflection.answer(call)
                 })
@@ -42,7 +44,7 @@ extension Worker {
             call.principal = caller.name
             return caller
         } catch {
-            guard failures.fails(call.peer.host) else { throw error }
+            guard failures.fails(call.peer) else { throw error }
             throw GRPCStatus(.resourceExhausted, "too many failed authentications; try later")
         }
     }
@@ -52,7 +54,7 @@ extension ServerMethod {
     /// The same method, whose calls count as open streams while they run.
     fileprivate func counted(by metrics: GatewayMetrics) -> ServerMethod {
         let handler = handler
-        return ServerMethod(path: path, kind: kind) { call in
+        return ServerMethod(path: path, kind: kind, maxMessageBytes: maxMessageBytes) { call in
             metrics.streamOpened()
             defer { metrics.streamClosed() }
             try await handler(call)

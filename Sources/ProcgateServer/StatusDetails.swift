@@ -11,19 +11,19 @@ extension GRPCStatus {
     /// What every ErrorInfo of this service names as its domain.
     public static let domain = "procgate"
 
-    /// In characters. It is sent twice, within the 8 KiB of header fields that the
-    /// strictest of gRPC's implementations take.
+    /// In bytes. It is sent twice, within the 8 KiB of header fields that the strictest of
+    /// gRPC's implementations take; with more than 6 KiB the details would be left out.
     private static let longestMessage = 512
 
     /// An error of the contract.
     public static func refusal(
         _ reason: ErrorReason, _ text: String, metadata: [String: String] = [:]
     ) -> GRPCStatus {
-        let message = String(text.prefix(longestMessage))
+        let message = text.cut(toBytes: longestMessage)
         let info = ErrorInfo.with {
             $0.reason = reason.rawValue
             $0.domain = domain
-            $0.metadata = metadata
+            $0.metadata = metadata.mapValues { $0.cut(toBytes: longestMessage) }
         }
         let packed = AnyMessage.with {
             $0.typeUrl = "type.googleapis.com/\(ErrorInfo.fullName)"

@@ -12,13 +12,15 @@ import Synchronization
 final class SupervisorKeeper: Sendable {
     private let launcher: SupervisorLauncher
     private let logger: Logger
+    private let health: HealthService
     private let restartCount = Atomic<Int>(0)
 
     private static let firstPause = TimeAmount.milliseconds(50)
     private static let longestPause = TimeAmount.seconds(5)
 
-    init(launcher: SupervisorLauncher, logger: Logger) {
+    init(launcher: SupervisorLauncher, health: HealthService, logger: Logger) {
         self.launcher = launcher
+        self.health = health
         self.logger = logger
     }
 
@@ -26,8 +28,14 @@ final class SupervisorKeeper: Sendable {
     var restarts: Int { restartCount.load(ordering: .relaxed) }
 
     /// Connects `worker` again, however often that takes, until it is closed.
-    func reconnect(_ worker: Worker, after pause: TimeAmount = firstPause) {
+    func reconnect(_ worker: Worker) {
+        health.supervisorLost(by: worker.eventLoop)
+        reconnect(worker, after: Self.firstPause)
+    }
+
+    private func reconnect(_ worker: Worker, after pause: TimeAmount) {
         worker.eventLoop.scheduleTask(in: pause) { [self] in
+            guard !worker.isClosed else { return }
             NIOThreadPool.singleton.submit { state in
                 guard case .active = state else { return }
                 self.attempt(worker, after: pause)
@@ -42,6 +50,7 @@ final class SupervisorKeeper: Sendable {
             worker.connect(socket).whenComplete { [self] result in
                 switch result {
                 case .success:
+                    health.supervisorFound(by: worker.eventLoop)
                     logger.notice("connected to a supervisor again")
                 case .failure(let error):
                     retry(worker, after: pause, error)

@@ -24,17 +24,20 @@ public struct TokenFile: Sendable {
     private static let largestBytes = 1 << 20
     private static let tokenBytes = 32
 
-    /// - Parameter text: a line for each token; empty lines and those with `#` are skipped.
+    /// - Parameter text: a line for each token; empty lines and those that begin with `#` are
+    ///   skipped. Words are parted by spaces and tabs; a byte order mark and CRLF are taken.
     init(parsing text: String, path: String) throws(TokenFileError) {
         var entries: [Entry] = []
-        for line in text.split(whereSeparator: \.isNewline) {
-            let words = line.split(separator: " ", omittingEmptySubsequences: true)
+        var scalars = text.unicodeScalars[...]
+        if scalars.first == "\u{FEFF}" { scalars = scalars.dropFirst() }
+        for line in scalars.split(whereSeparator: { $0 == "\n" || $0 == "\r" }) {
+            let words = line.split { $0 == " " || $0 == "\t" }.map { String($0) }
             guard let first = words.first, !first.hasPrefix("#") else { continue }
             guard words.count <= 2 else {
                 throw TokenFileError(
                     "\(path): a line is TOKEN or NAME TOKEN, not three words")
             }
-            let name = words.count == 2 ? String(first) : ""
+            let name = words.count == 2 ? first : ""
             entries.append(Entry(name: name, token: Array(words[words.count - 1].utf8)))
         }
         guard !entries.isEmpty else {

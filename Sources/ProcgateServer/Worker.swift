@@ -24,18 +24,21 @@ final class Worker: @unchecked Sendable {
     private var isWatching = false
     private var ended = EndedCache(capacity: 1_024)
     private var idle: KeepAliveList
-    /// Of those who could not say who they are.
-    var failures = FailureLimiter()
+    /// Of those who could not say who they are; shared by all loops.
+    let failures: FailureLimiter
     let keeper: SupervisorKeeper
-    private var isClosed = false
+    /// The supervisor is expected to go, or to go on without this gateway.
+    private(set) var isClosed = false
 
     init(
-        eventLoop: any EventLoop, policy: GatewayPolicy, logger: Logger, keeper: SupervisorKeeper
+        eventLoop: any EventLoop, policy: GatewayPolicy, logger: Logger,
+        keeper: SupervisorKeeper, failures: FailureLimiter
     ) {
         self.eventLoop = eventLoop
         self.policy = policy
         self.logger = logger
         self.keeper = keeper
+        self.failures = failures
         idle = KeepAliveList(eventLoop: eventLoop, interval: policy.keepAlive)
     }
 
@@ -157,7 +160,9 @@ final class Worker: @unchecked Sendable {
         do {
             _ = try await command(.watch(Watch()))
         } catch {
-            isWatching = false
+            // Whose call was cancelled does not wait for the reply; the command is on its way, and
+            // others count on it.
+            if link?.isLost ?? true { isWatching = false }
             throw error
         }
     }

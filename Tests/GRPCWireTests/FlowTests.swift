@@ -176,6 +176,55 @@ import Testing
         }
     }
 
+    @Test func aMethodsOwnLimitIsLess() async throws {
+        let small = ServerMethod(Post.echo) { call in
+            try await call.send(try await call.request(Letter.self))
+        }.taking(atMost: 1000)
+        try await withChannel([small]) { channel in
+            let fits = Letter("", bytes: [UInt8](repeating: 0, count: 900))
+            #expect(try await channel.unary(Post.echo, fits) == fits)
+            let large = await status { () throws(GRPCStatus) in
+                _ = try await channel.unary(
+                    Post.echo, Letter("", bytes: [UInt8](repeating: 0, count: 2000)))
+            }
+            #expect(large.code == .resourceExhausted)
+        }
+    }
+
+    @Test func messagesBeyondAConnectionsRoomWaitTheirTurn() async throws {
+        var configuration = ServerConfiguration()
+        configuration.limits.messageBytes = 300_000
+        configuration.limits.bufferedBytes = 0
+        try await withChannel([CallTests.echo], configuration: configuration) { channel in
+            // Room for two at once.
+            let letter = Letter("", bytes: [UInt8](repeating: 5, count: 250_000))
+            try await withThrowingTaskGroup(of: Letter.self) { group in
+                for _ in 0..<30 {
+                    group.addTask { try await channel.unary(Post.echo, letter) }
+                }
+                for try await answer in group { #expect(answer == letter) }
+            }
+        }
+    }
+
+    @Test func aStreamWithoutRoomToGrowGoesOn() async throws {
+        var configuration = ServerConfiguration()
+        configuration.limits.bufferedBytes = 0
+        let join = ServerMethod(Post.join) { call in
+            var count = 0
+            while let letter = try await call.next(Letter.self) { count += letter.value.count }
+            try await call.send(Letter("\(count)"))
+        }
+        try await withChannel([join], configuration: configuration) { channel in
+            for size in [100, 40_000, 200_000] {
+                let call = channel.clientStreaming(Post.join)
+                let letter = Letter("", bytes: [UInt8](repeating: 1, count: size))
+                for _ in 0..<20 { try await call.send(letter) }
+                #expect(try await call.response().typeUrl == "\(20 * size)")
+            }
+        }
+    }
+
     @Test func callsBeyondTheServersLimitWaitTheirTurn() async throws {
         var configuration = ServerConfiguration()
         configuration.http2.maxConcurrentStreams = 3

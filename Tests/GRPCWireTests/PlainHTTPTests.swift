@@ -10,6 +10,10 @@ import Testing
 @Suite(.timeLimit(.minutes(1))) struct PlainHTTPTests {
     @Test(arguments: [
         ("GET", "/healthz", "", "200"), ("GET", "/nothing", "", "404"),
+        ("GET", "/healthz?verbose", "", "200"), ("HEAD", "/healthz", "", "200"),
+        ("DELETE", "/healthz", "", "405"), ("GET", "/healthzz", "", "404"),
+        ("POST", "/test.Post/Nope", "Application/gRPC", "200 12"),
+        ("POST", "/test.Post/Nope", "application/grpc+proto; charset=utf-8", "200 12"),
         ("PUT", "/test.Post/Echo", "application/grpc", "405"),
         ("POST", "/test.Post/Echo", "application/json", "415"),
         ("POST", "/test.Post/Echo", "application/grpcx", "415"),
@@ -58,6 +62,24 @@ import Testing
             fields.append("grpc-timeout", timeout)
             let got = try await ManualClient.ask(loopback.target, HeaderList(fields))
             #expect(got == "200 13")
+        }
+    }
+
+    @Test(arguments: ["0S", "0n", "00000000H"])
+    func aTimeoutOfNothingHasPassed(timeout: String) async throws {
+        let mustNotRun = ServerMethod(Post.echo) { _ in
+            Issue.record("a call without time was begun")
+        }
+        try await withServer([mustNotRun]) { loopback in
+            var fields = HeaderListBuilder()
+            fields.append(":method", "POST")
+            fields.append(":scheme", "http")
+            fields.append(":path", "/test.Post/Echo")
+            fields.append(":authority", "localhost")
+            fields.append("content-type", "application/grpc")
+            fields.append("grpc-timeout", timeout)
+            let got = try await ManualClient.ask(loopback.target, HeaderList(fields))
+            #expect(got == "200 4")
         }
     }
 

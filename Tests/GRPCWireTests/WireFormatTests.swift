@@ -48,6 +48,70 @@ import Testing
         #expect(PercentEncoding.encode("100%", limitBytes: 5) == "100")
     }
 
+    @Test(arguments: [
+        ("abc", 3, "abc"), ("abc", 2, "ab"), ("abc", 0, ""), ("", 0, ""), ("aü", 2, "a"),
+        ("aü", 3, "aü"), ("😀😀", 7, "😀"), ("e\u{301}\u{301}", 4, "e\u{301}"), ("\r\n", 1, "\r"),
+    ])
+    func aTextIsCutBetweenScalars(text: String, bytes: Int, cut: String) {
+        #expect(Array(text.cut(toBytes: bytes).utf8) == Array(cut.utf8))
+    }
+
+    @Test func gzipOfSeveralMembersIsOneMessage() throws {
+        var packed = ByteBuffer()
+        for byte in [1, 2, 3] as [UInt8] {
+            var member = [UInt8](repeating: byte, count: 70_000).withUnsafeBytes {
+                Gzip.deflate($0)
+            }
+            packed.writeBuffer(&member)
+        }
+        let plain = try Gzip.inflate(packed, limitBytes: 210_000)
+        #expect(plain.readableBytes == 210_000)
+        #expect(Set(plain.readableBytesView) == [1, 2, 3])
+        #expect(throws: GRPCStatus.self) { _ = try Gzip.inflate(packed, limitBytes: 209_999) }
+        let same = try Gzip.inflate(packed, limitBytes: .max)
+        #expect(same == plain)
+        packed.writeInteger(7 as UInt8)
+        let trailing = packed
+        #expect(throws: GRPCStatus.self) { _ = try Gzip.inflate(trailing, limitBytes: .max) }
+    }
+
+    @Test func whatWaitsIsTheSameAfterItWasCompacted() throws {
+        var reader = MessageReader(limitBytes: 100_000)
+        var read = ByteBuffer()
+        read.writeBytes([0, 0, 0, 0x27, 0x10])
+        for index in 0..<10_000 { read.writeInteger(UInt8(truncatingIfNeeded: index)) }
+        while let chunk = read.readSlice(length: min(2000, max(read.readableBytes, 1))) {
+            reader.append(chunk)
+        }
+        reader.compactAll()
+        guard case .message(let message) = try reader.next() else {
+            Issue.record("the message is not complete")
+            return
+        }
+        let expected = (0..<10_000).map { UInt8(truncatingIfNeeded: $0) }
+        #expect(Array(message.bytes.readableBytesView) == expected)
+        #expect(reader.isEmpty)
+    }
+
+    @Test func whatIsDiscardedIsNotWaitedFor() throws {
+        var reader = MessageReader(limitBytes: 100_000)
+        reader.append(ByteBuffer(bytes: [0, 0, 0, 0x27, 0x10, 1, 2, 3]))
+        guard case .needsMore = try reader.next() else {
+            Issue.record("a message of three bytes of ten thousand")
+            return
+        }
+        #expect(reader.pendingBytes == 10_000)
+        reader.discard()
+        #expect(reader.isEmpty)
+        #expect(reader.pendingBytes == 0)
+        #expect(reader.totalBytes == 8)
+    }
+
+    @Test func aCharacterOfAMegabyteIsCut() {
+        let text = "e" + String(repeating: "\u{301}", count: 500_000)
+        #expect(text.cut(toBytes: 100).utf8.count == 99)
+    }
+
     @Test func messagesArePercentEncoded() {
         #expect(PercentEncoding.encode("plain text, 1.5!") == "plain text, 1.5!")
         #expect(PercentEncoding.encode("50% ü\n") == "50%25 %C3%BC%0A")

@@ -63,6 +63,44 @@ import Testing
             limit: HTTP2Limits().priorities.burst, .priorities)
     }
 
+    @Test func aFloodOfUnknownFramesIsCutOff() throws {
+        try flood(
+            RawFrame(type: 0x42, payload: [1, 2, 3]), limit: HTTP2Limits().unknownFrames.burst,
+            .unknownFrames)
+        try flood(
+            RawFrame(type: 0x10, payload: [0, 0, 0, 1]), limit: HTTP2Limits().unknownFrames.burst,
+            .unknownFrames)
+    }
+
+    @Test func aFloodOfAcknowledgementsThatNobodyAskedForIsCutOff() throws {
+        try flood(
+            RawFrame(type: 6, flags: 1, payload: [UInt8](repeating: 0, count: 8)),
+            limit: HTTP2Limits().pings.burst, .pings)
+    }
+
+    @Test func whatComesOnAClosedStreamIsCounted() throws {
+        let closing = [
+            RawFrame.request(1, ends: false), RawFrame(type: 3, stream: 1, payload: [0, 0, 0, 8]),
+        ]
+        try flood(
+            RawFrame(type: 8, stream: 1, payload: [0, 0, 0, 1]),
+            limit: HTTP2Limits().windowUpdates.burst, .windowUpdates, opening: closing)
+        try flood(
+            RawFrame(type: 0, stream: 1), limit: HTTP2Limits().emptyData.burst, .emptyData,
+            opening: closing)
+    }
+
+    @Test func anAnsweredPingIsNoFlood() throws {
+        let server = try server()
+        for round in 0..<300 {
+            server.session.ping(UInt64(round))
+            let ping = try #require(
+                RawFrame.all(in: try server.output()).first { $0.type == 6 && $0.flags == 0 })
+            try server.receive(RawFrame(type: 6, flags: 1, payload: ping.payload).bytes)
+            #expect(server.told.last == .pong(UInt64(round)))
+        }
+    }
+
     @Test func rapidResetsAreCutOff() throws {
         let server = try server()
         var stream: Int32 = 1
@@ -201,6 +239,22 @@ import Testing
             stream.respondOnly(.response)
             #expect(try goAway(server) == nil)
         }
+    }
+
+    @Test func answersOfResetStreamsDoNotGatherForAPeerThatDoesNotRead() throws {
+        let server = try server()
+        var stream: Int32 = 1
+        while !server.session.isTerminated, stream < 40_000 {
+            server.now += 1_000_000_000
+            for _ in 0..<100 {
+                try server.receive(RawFrame.request(stream).bytes)
+                server.streams[stream]?.respondOnly(.response)
+                try server.receive(RawFrame(type: 3, stream: stream, payload: [0, 0, 0, 8]).bytes)
+                stream += 2
+            }
+        }
+        #expect(server.session.isTerminated)
+        #expect(server.told.contains(.flood(.acknowledgements)))
     }
 
     @Test func aFloodOfPaddedEmptyDataIsCutOff() throws {

@@ -356,6 +356,38 @@ def test_requests_that_never_complete_are_ended(target):
         eventually(lambda: answered() or attackers[2].cut, 45, "an end of half a message")
 
 
+def test_messages_that_never_end_hold_little(target):
+    """Sixty-four that claim 16 MiB each, sent as far as the gateway gives room."""
+    most = 15 * MiB
+    with Connection(target.address, target.token) as connection:
+        ids = [connection.open(SERVICE + "WriteStdin") for _ in range(64)]
+        sent = dict.fromkeys(ids, 0)
+        for id in ids:
+            connection.h2.send_data(id, message(length=16 * MiB - 1))
+        with contextlib.suppress(AssertionError):  # nothing more comes: it gives no more room
+            while sum(sent.values()) < 256 * MiB:
+                before = sum(sent.values())
+                for id in ids:
+                    window = connection.h2.local_flow_control_window(id)
+                    count = min(window, connection.h2.max_outbound_frame_size, most - sent[id])
+                    if count > 0:
+                        connection.h2.send_data(id, bytes(count))
+                        sent[id] += count
+                        connection.flush()
+                if sum(sent.values()) == before and not connection.pump(2):
+                    break
+        assert MiB < sum(sent.values()) < 96 * MiB
+        assert resident(target.pid) < 256 * MiB
+
+
+def test_a_stranger_sends_health_no_large_message(target):
+    with Connection(target.address) as connection:
+        response = connection.call("/grpc.health.v1.Health/Check", message(bytes(8192)))
+        assert response.status == 8
+        waiting = connection.open(SERVICE + "WriteStdin")
+        assert connection.response(waiting).status == 16  # before any body
+
+
 def test_wrong_tokens_are_rate_limited():
     with gateway() as g:
         stub = Stub(g.channel(), [("authorization", "Bearer wrong")], deadline=5)

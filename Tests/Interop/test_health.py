@@ -4,7 +4,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from contract import Code, begin, collect, has_lines, refused, until
-from gateway import eventually, gateway
+from gateway import eventually, gateway, kill
 
 pytestmark = pytest.mark.issue3
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -60,6 +60,20 @@ def test_not_serving_while_draining(service, tmp_path):
         collect(call)
         watch.cancel()
         assert g.wait() == 0
+
+
+@pytest.mark.parametrize("service", ["", OURS])
+def test_not_serving_while_there_is_no_supervisor(service):
+    with gateway() as g:
+        health = health_pb2_grpc.HealthStub(g.channel())
+        watch = health.Watch(request(service), timeout=30)
+        assert next(watch).status == SERVING
+        for _ in range(2):
+            kill(g.supervisor)
+            assert next(watch).status == NOT_SERVING
+            assert next(watch).status == SERVING
+            assert health.Check(request(service), timeout=10).status == SERVING
+        watch.cancel()
 
 
 def test_a_watch_does_not_keep_the_gateway_from_ending():

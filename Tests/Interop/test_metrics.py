@@ -1,5 +1,6 @@
 """--metrics-listen: Prometheus text over HTTP/1.1."""
 
+import contextlib
 import http.client
 import re
 import socket
@@ -124,6 +125,57 @@ def test_the_rest_of_what_is_promised_is_there(measured):
     ):
         assert matching(found, *words), words
     assert max(matching(found, "connections").values()) >= 1
+
+
+def test_each_family_is_described_once_and_what_only_grows_is_a_counter(measured):
+    run(measured.stub, "true")
+    kinds, helped = {}, set()
+    for line in ask(measured)[1].splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split()
+            assert name not in kinds
+            kinds[name] = kind
+        elif line.startswith("# HELP "):
+            name = line.split()[2]
+            assert name not in helped and name not in kinds
+            helped.add(name)
+    assert helped == set(kinds)
+    assert {name for name, kind in kinds.items() if kind == "counter"} == {
+        name for name in kinds if name.endswith("_total")
+    }
+    assert kinds["procgate_supervisor_restarts_total"] == "counter"
+    for key in samples(measured):
+        family = re.sub(r"\{.*", "", key)
+        assert family in kinds or re.sub(r"_(bucket|sum|count)$", "", family) in kinds, key
+
+
+def test_a_head_that_is_too_large_is_refused(measured):
+    with socket.create_connection(("127.0.0.1", measured.metrics), 10) as visitor:
+        visitor.sendall(b"GET /metrics HTTP/1.1\r\nx-large: " + b"y" * 20_000 + b"\r\n\r\n")
+        assert b" 200 " not in visitor.recv(4096)
+    assert ask(measured)[0].status == 200
+
+
+def test_a_request_that_does_not_end_is_cut_off_and_visitors_are_counted(measured):
+    visitors = [socket.create_connection(("127.0.0.1", measured.metrics), 10) for _ in range(40)]
+    try:
+        for visitor in visitors:
+            visitor.settimeout(20)
+        # Those above the limit at once, the others when their request should have come.
+        for visitor in visitors:
+            with contextlib.suppress(ConnectionError):
+                assert visitor.recv(1) == b""
+    finally:
+        for visitor in visitors:
+            visitor.close()
+    assert ask(measured)[0].status == 200
+
+
+def test_a_public_address_is_refused():
+    with gateway("--metrics-listen", "0.0.0.0:0", start=False) as g:
+        g.launch()
+        assert g.wait(10) != 0
+        assert "0.0.0.0" in g.log()
 
 
 def test_many_scrapes_in_a_row_are_answered(measured):

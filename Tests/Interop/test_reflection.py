@@ -71,6 +71,20 @@ def test_what_is_unknown_is_not_found(shared, version):
 
 
 @versions
+def test_a_type_without_extensions_has_none(shared, version):
+    (answer,) = reflect(
+        shared, version, dict(all_extension_numbers_of_type="procgate.v1.ProcessSpec")
+    )
+    assert answer.WhichOneof("message_response") == "all_extension_numbers_response"
+    numbers = answer.all_extension_numbers_response
+    assert numbers.base_type_name == "procgate.v1.ProcessSpec"
+    assert not numbers.extension_number
+    for unknown in ("no.such.Type", OURS):
+        (answer,) = reflect(shared, version, dict(all_extension_numbers_of_type=unknown))
+        assert answer.error_response.error_code == Code.NOT_FOUND.value[0]
+
+
+@versions
 def test_many_questions_go_over_one_stream(shared, version):
     asked = [
         dict(file_containing_symbol=OURS),

@@ -237,3 +237,24 @@ def test_the_client_commands_speak_tls(mutual, authority):
     done = procgate("exec", *words[:2], "--", "true", environment=environment)
     assert done.returncode == 1
     assert b"not trusted" in done.stderr
+
+
+def test_a_peer_that_never_ends_its_handshake_does_not_hold_up_the_end(server):
+    with gateway(*options(server)) as g:
+        hello = bytes.fromhex("160301020001")  # the first bytes of a record that never ends
+        with socket.create_connection(("127.0.0.1", g.port)) as half:
+            half.sendall(hello)
+            with socket.create_connection(("127.0.0.1", g.port)):
+                g.terminate()
+                assert g.wait(5) == 0
+
+
+def test_a_peer_that_does_not_answer_the_end_of_tls_does_not_hold_up_the_end(server):
+    with gateway(*options(server)) as g:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        with Connection(g.address, g.token, context) as connection:
+            assert connection.call(SERVICE + "GetGateway").status == 0
+            g.terminate()
+            assert g.wait(8) == 0

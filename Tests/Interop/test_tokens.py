@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import grpc
 import pytest
 
 from contract import Code, Stub, info, pb, refused, run
@@ -60,8 +61,15 @@ def test_a_wrong_token_is_unauthenticated(guarded):
             call_with(guarded, value)
 
 
-def test_every_method_asks_for_the_token(guarded):
-    stub = Stub(guarded.channel())
+@pytest.fixture
+def other():
+    """With all its patience for those who cannot say who they are."""
+    with gateway() as g:
+        yield g
+
+
+def test_every_method_asks_for_the_token(other):
+    stub = Stub(other.channel())
     process = pb.ProcessSpec(command="touch /tmp/procgate-unauthenticated")
     for call in (
         lambda: list(stub.Exec(pb.ExecRequest(process=process))),
@@ -278,3 +286,35 @@ def test_a_port_that_is_taken_is_told():
 def test_the_state_directory_is_closed_to_others():
     with gateway() as g:
         assert stat.S_IMODE(g.state.stat().st_mode) == 0o700
+
+
+def wrong_code(g):
+    """What a wrong token is answered with, over a connection of its own."""
+    with pytest.raises(grpc.RpcError) as caught:
+        info(Stub(g.channel(), [("authorization", "Bearer wrong")], deadline=5))
+    return caught.value.code()
+
+
+def test_wrong_tokens_are_limited_over_all_connections_and_soon_forgiven():
+    with gateway() as g:
+        codes = [wrong_code(g) for _ in range(60)]
+        assert codes[:20] == [Code.UNAUTHENTICATED] * 20
+        assert codes.count(Code.RESOURCE_EXHAUSTED) > 20
+        # A right token is never held up by that.
+        assert info(g.stub).version
+        # However many there were, one more second is one more try.
+        eventually(lambda: wrong_code(g) == Code.UNAUTHENTICATED, 5, "another try")
+
+
+def test_a_token_file_may_come_from_another_system(tmp_path):
+    path = tmp_path / "tokens"
+    path.write_bytes(
+        "\ufeff# who may call\r\n\r\nanna\tfirst-token\r\n  second-token  \r\n\t# nobody\r\n".encode()
+    )
+    path.chmod(0o600)
+    with gateway("--token-file", path) as g:
+        for token in ("first-token", "second-token"):
+            assert call_with(g, f"Bearer {token}").version
+        for token in ("nobody", "anna", "#"):
+            with refused(Code.UNAUTHENTICATED):
+                call_with(g, f"Bearer {token}")

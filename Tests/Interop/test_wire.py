@@ -110,6 +110,23 @@ def test_the_answer_to_a_head_has_no_body(wire):
     response = wire.response(wire.open(INFO, end=True, _method="HEAD"))
     assert response.http == 405
     assert response.data == b""
+    health = wire.response(wire.open("/healthz", end=True, _method="HEAD"))
+    assert (health.http, health.headers["content-length"], health.data) == (200, "3", b"")
+
+
+def test_a_method_that_is_not_allowed_is_told_which_are(wire):
+    for path, allowed in ((INFO, "POST"), ("/healthz", "GET, HEAD")):
+        response = wire.response(wire.open(path, end=True, _method="DELETE"))
+        assert (response.http, response.headers["allow"]) == (405, allowed)
+
+
+def test_the_health_of_http_takes_a_query(wire):
+    response = wire.response(wire.open("/healthz?full=1", end=True, _method="GET"))
+    assert (response.http, response.data) == (200, b"ok\n")
+
+
+def test_a_timeout_of_nothing_has_passed(wire):
+    assert wire.call(INFO, grpc_timeout="0S").status == 4
 
 
 def test_an_unknown_path_is_404_or_unimplemented(wire):

@@ -78,7 +78,9 @@ struct Acceptor: Sendable {
     private struct Refused: Error {}
 
     private func accept(_ channel: any Channel, _ tls: ServerTLS?) throws {
-        guard let services = services[ObjectIdentifier(channel.eventLoop)] else { throw Refused() }
+        guard let services = services[ObjectIdentifier(channel.eventLoop)],
+            !services.isDraining
+        else { throw Refused() }
         guard population.enter() else {
             configuration.connectionObserver?(.refused)
             throw Refused()
@@ -161,12 +163,14 @@ private final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         let channel = context.channel
+        services.add(handshaking: channel)
         timeout = context.eventLoop.scheduleTask(
             in: services.configuration.limits.handshakeTime
         ) { channel.close(promise: nil) }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
+        services.remove(handshaking: context.channel)
         timeout?.cancel()
     }
 

@@ -18,15 +18,17 @@ public final class GRPCServer: Sendable {
     public let addresses: [ListenAddress]
 
     private let listening: [any Channel]
+    private let sockets: [SocketFile]
     private let services: [LoopServices]
     private let population: Population
 
     private init(
-        addresses: [ListenAddress], listening: [any Channel], services: [LoopServices],
-        population: Population
+        addresses: [ListenAddress], listening: [any Channel], sockets: [SocketFile],
+        services: [LoopServices], population: Population
     ) {
         self.addresses = addresses
         self.listening = listening
+        self.sockets = sockets
         self.services = services
         self.population = population
     }
@@ -55,11 +57,16 @@ public final class GRPCServer: Sendable {
                 uniqueKeysWithValues: services.map { (ObjectIdentifier($0.eventLoop), $0) }),
             configuration: configuration, population: population)
         var channels: [any Channel] = []
+        var sockets: [SocketFile] = []
         do {
             for listener in listeners {
                 channels.append(try await acceptor.bind(listener, group: group))
+                if case .unix(let path) = listener.address, let socket = SocketFile(at: path) {
+                    sockets.append(socket)
+                }
             }
         } catch {
+            for socket in sockets { socket.remove() }
             for channel in channels { try? await channel.close() }
             throw error
         }
@@ -70,7 +77,8 @@ public final class GRPCServer: Sendable {
             return ListenAddress.tcp(host: host, port: port)
         }
         return GRPCServer(
-            addresses: addresses, listening: channels, services: services, population: population)
+            addresses: addresses, listening: channels, sockets: sockets, services: services,
+            population: population)
     }
 
     /// Connections open now.
@@ -99,8 +107,10 @@ public final class GRPCServer: Sendable {
     }
 
     private func closeListeners() async {
+        if listening.contains(where: { $0.isActive }) {
+            for socket in sockets { socket.remove() }
+        }
         for channel in listening { try? await channel.close() }
-        for case .unix(let path) in addresses { unlink(path) }
     }
 }
 

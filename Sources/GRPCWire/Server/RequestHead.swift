@@ -10,7 +10,16 @@ final class RequestHead {
         /// A call that is answered with a status alone.
         case refused(GRPCStatus)
         /// Not gRPC: an HTTP status and a short body.
-        case plain(status: String, body: String)
+        case plain(PlainAnswer)
+    }
+
+    struct PlainAnswer {
+        var status: String
+        /// Its length is told to HEAD, too.
+        var body: String
+        /// The methods that there are, where another one was used.
+        var allow: String?
+        var isToHead = false
     }
 
     let path: String
@@ -60,17 +69,11 @@ final class RequestHead {
         router: ServiceRouter
     ) -> Disposition {
         guard method == "POST" else {
-            let hasBody = method != "HEAD"
-            let isReading = method == "GET" || !hasBody
-            if path == "/healthz", isReading {
-                return .plain(status: "200", body: hasBody ? "ok\n" : "")
-            }
-            return router[path] == nil && isReading
-                ? .plain(status: "404", body: hasBody ? "not found\n" : "")
-                : .plain(status: "405", body: hasBody ? "gRPC is POST\n" : "")
+            return .plain(answer(method: method, path: path, isServed: router[path] != nil))
         }
         guard let contentType, isGRPC(contentType) else {
-            return .plain(status: "415", body: "gRPC has content-type application/grpc\n")
+            return .plain(
+                PlainAnswer(status: "415", body: "gRPC has content-type application/grpc\n"))
         }
         guard let served = router[path] else { return .refused(router.unknown(path)) }
         guard CompressionAlgorithm(rawValue: encoding) != nil else {
@@ -80,9 +83,27 @@ final class RequestHead {
         return .call(served)
     }
 
-    /// `application/grpc`, alone or with `+proto`, and any parameters.
+    private static func answer(method: String?, path: String, isServed: Bool) -> PlainAnswer {
+        let isToHead = method == "HEAD"
+        let isReading = method == "GET" || isToHead
+        var answer: PlainAnswer
+        if path.prefix(while: { $0 != "?" }) == "/healthz" {
+            answer =
+                isReading
+                ? PlainAnswer(status: "200", body: "ok\n")
+                : PlainAnswer(status: "405", body: "/healthz is GET\n", allow: "GET, HEAD")
+        } else if isReading, !isServed {
+            answer = PlainAnswer(status: "404", body: "not found\n")
+        } else {
+            answer = PlainAnswer(status: "405", body: "gRPC is POST\n", allow: "POST")
+        }
+        answer.isToHead = isToHead
+        return answer
+    }
+
+    /// `application/grpc`, alone or with `+proto`, and any parameters; in any case.
     private static func isGRPC(_ type: String) -> Bool {
-        let base = type.prefix { $0 != ";" && $0 != " " }
+        let base = type.prefix { $0 != ";" && $0 != " " && $0 != "\t" }.lowercased()
         return base == "application/grpc" || base == "application/grpc+proto"
     }
 

@@ -1,6 +1,7 @@
 // One call as its handler sees it: messages in, messages out, and how it ends.
 // Knows no process; of the transport it knows its stream.
 
+import DequeModule
 public import HTTP2
 public import NIOCore
 public import Protobuf
@@ -33,9 +34,9 @@ public final class ServerCall: @unchecked Sendable {
     let method: ServerMethod?
     let startedAt: NIODeadline
     @exclusivity(unchecked) var deadlineIndex = -1
-    private let connection: ServerConnection
+    let connection: ServerConnection
     @exclusivity(unchecked) private var task: Task<Void, Never>?
-    @exclusivity(unchecked) private var reader: MessageReader
+    @exclusivity(unchecked) var reader: MessageReader
     @exclusivity(unchecked) private var isHeadSent = false
     @exclusivity(unchecked) private var isFinished = false
     @exclusivity(unchecked) private var isRunning = false
@@ -49,6 +50,12 @@ public final class ServerCall: @unchecked Sendable {
     private var deflater: Deflater?
     @exclusivity(unchecked) private var messagesIn = 0
     @exclusivity(unchecked) private var messagesOut = 0
+    /// Where the messages that are queued begin, in bytes of the body: the one that found the
+    /// queue empty, and those behind it.
+    @exclusivity(unchecked) private var firstStart = 0
+    @exclusivity(unchecked) private var laterStarts = Deque<Int>()
+    /// Of the request: see `RequestWindow.swift`.
+    @exclusivity(unchecked) var window: RequestWindow
 
     init(
         stream: HTTP2Stream, head: RequestHead, method: ServerMethod?,
@@ -61,7 +68,10 @@ public final class ServerCall: @unchecked Sendable {
         self.startedAt = startedAt
         self.deadline = deadline
         compression = head.wantsGzip && head.acceptsGzip ? .gzip : .identity
-        reader = MessageReader(limitBytes: connection.services.configuration.limits.messageBytes)
+        let configuration = connection.services.configuration
+        reader = MessageReader(
+            limitBytes: min(configuration.limits.messageBytes, method?.maxMessageBytes ?? .max))
+        window = RequestWindow(bytes: configuration.http2.streamWindowBytes)
     }
 
     /// As in `:path`: "/procgate.v1.ProcessService/Exec".
@@ -140,6 +150,9 @@ public final class ServerCall: @unchecked Sendable {
         switch try reader.next() {
         case .message(let message):
             stream.consume(reader.credit(isWaiting: false))
+            if window.isAffected(receivedBytes: reader.totalBytes) {
+                messageTaken(isLast: requestEnded)
+            }
             messagesIn += 1
             lastMessageWasCompressed = message.isCompressed
             guard message.isCompressed else { return .message(message.bytes) }
@@ -154,7 +167,7 @@ public final class ServerCall: @unchecked Sendable {
                 }
                 return .end
             }
-            stream.consume(reader.credit(isWaiting: true))
+            awaitMessage()
             return .wait
         }
     }
@@ -196,7 +209,7 @@ public final class ServerCall: @unchecked Sendable {
             enqueue(packed, isCompressed: true)
             return
         }
-        messagesOut += 1
+        noteMessageStart()
         message.withEncoder { encoder in
             let count = encoder.byteCount
             stream.enqueue(count: 5 + count) { room in
@@ -225,11 +238,34 @@ public final class ServerCall: @unchecked Sendable {
     }
 
     private func enqueue(_ message: ByteBuffer, isCompressed: Bool) {
-        messagesOut += 1
+        noteMessageStart()
         stream.enqueue(count: 5) {
             Self.writePrefix($0, message.readableBytes, isCompressed: isCompressed)
         }
         stream.enqueue(message)
+    }
+
+    private func noteMessageStart() {
+        messagesOut += 1
+        let queued = stream.queuedBytes
+        let sent = stream.sentBytes
+        guard queued > 0 else {
+            firstStart = sent
+            if !laterStarts.isEmpty { laterStarts.removeAll() }
+            return
+        }
+        while let start = laterStarts.first, start < sent { laterStarts.removeFirst() }
+        laterStarts.append(sent + queued)
+    }
+
+    /// Drops the messages of which nothing was sent. One that was begun is sent to its end:
+    /// trailers within a message would be a violation of the protocol.
+    private func discardUnsent() {
+        let sent = stream.sentBytes
+        let next: Int? =
+            firstStart >= sent ? firstStart : laterStarts.first(where: { $0 >= sent })
+        stream.discardQueue(keeping: next.map { $0 - sent } ?? stream.queuedBytes)
+        if stream.queuedBytes > 0 { connection.awaitEnd(of: self) }
     }
 
     static func writePrefix(
@@ -317,7 +353,7 @@ public final class ServerCall: @unchecked Sendable {
     public func fail(_ status: GRPCStatus) {
         guard cancellation == nil, !isFinished else { return }
         failure = status
-        stream.discardQueue()
+        discardUnsent()
         finish(status)
         wakeReceiver()
         wakeSender()
@@ -368,7 +404,6 @@ public final class ServerCall: @unchecked Sendable {
     func finish(_ status: GRPCStatus) {
         guard !isFinished else { return }
         isFinished = true
-        if deadlineIndex >= 0 { connection.services.deadlines.remove(self) }
         if !stream.isClosed {
             if isHeadSent {
                 stream.end(trailers: StatusFields.trailers(status, metadata: trailers))
@@ -380,6 +415,8 @@ public final class ServerCall: @unchecked Sendable {
             }
         }
         observe(status)
+        if !reader.isEmpty { reader.discard() }
+        if window.isCharged { giveUpMessage() }
     }
 
     private func sendHeadForEnd() {
@@ -403,7 +440,7 @@ public final class ServerCall: @unchecked Sendable {
         guard cancellation == nil, !isFinished || isRunning else { return }
         cancellation = cause
         failure = status
-        if !isFinished, !stream.isClosed { stream.discardQueue() }
+        if !isFinished, !stream.isClosed { discardUnsent() }
         finish(status)
         let handlers = cancellationHandlers
         cancellationHandlers = []
@@ -433,14 +470,34 @@ public final class ServerCall: @unchecked Sendable {
         reader.compact()
     }
 
+    /// Now and again: what its handler does not take soon.
+    func compactAll() {
+        reader.compactAll()
+    }
+
     func receivedEnd() {
         requestEnded = true
         wakeReceiver()
+    }
+
+    /// The stream is over, be the call or not.
+    func streamClosed() {
+        if deadlineIndex >= 0 { connection.services.deadlines.remove(self) }
+        if window.grownBytes > 0 { connection.giveBackGrowth(window.grownBytes) }
+    }
+
+    /// The caller has not made room in time for what is left of a call that is over.
+    func abandonAnswer() {
+        guard isFinished, !stream.isClosed else { return }
+        stream.discardQueue()
+        stream.reset(.cancel)
     }
 }
 
 extension ServerCall: DeadlineHolder {
     func deadlineReached() {
+        // An answer that waits for room in the caller's window is late, too.
+        guard !isFinished else { return abandonAnswer() }
         cancel(.deadline, GRPCStatus(.deadlineExceeded, "the deadline passed"))
     }
 }

@@ -34,6 +34,12 @@ public struct Listener: Sendable {
 public struct ServerLimits: Sendable, Equatable {
     /// Largest request message, after decompression: 16 MiB.
     public var messageBytes = 16 * 1024 * 1024
+    /// The window of a stream whose caller sends many messages, or a large one.
+    public var grownWindowBytes = 1024 * 1024
+    /// What one connection's streams may have grown by, all together; and what their messages
+    /// may have that are larger than half a window and not complete, all together: at least
+    /// twice ``messageBytes``. Who finds no room there is held back.
+    public var bufferedBytes = 64 * 1024 * 1024
     /// Connections at once; more are closed as they come.
     public var connections = 1024
     /// Bytes of one call's answers that wait to be sent, before `send` waits.
@@ -89,7 +95,12 @@ public struct ServerConfiguration: Sendable {
     public typealias Interceptor = @Sendable (ServerCall) throws(GRPCStatus) -> Void
 
     public var limits = ServerLimits()
-    public var http2 = HTTP2Configuration()
+    /// Its streams begin with a small window: see ``ServerLimits/grownWindowBytes``.
+    public var http2: HTTP2Configuration = {
+        var http2 = HTTP2Configuration()
+        http2.streamWindowBytes = 65_535
+        return http2
+    }()
     /// Run before each handler, on the call's event loop; what it throws is the call's status.
     public var interceptor: Interceptor?
     /// Called at each call's end, on its event loop.

@@ -14,6 +14,8 @@ final class LoopServices: @unchecked Sendable {
     let deadlines: DeadlineQueue
     let output = OutputBuffer()
     private var connections: [ObjectIdentifier: ServerConnection] = [:]
+    /// Channels on which TLS is not agreed upon yet.
+    private var handshaking: [ObjectIdentifier: any Channel] = [:]
     private var ticker: RepeatedTask?
     private(set) var isDraining = false
 
@@ -59,13 +61,30 @@ final class LoopServices: @unchecked Sendable {
         for connection in connections.values { connection.tick(now) }
     }
 
+    func add(handshaking channel: any Channel) {
+        handshaking[ObjectIdentifier(channel)] = channel
+    }
+
+    func remove(handshaking channel: any Channel) {
+        handshaking[ObjectIdentifier(channel)] = nil
+    }
+
     func drain() {
         isDraining = true
+        closeHandshaking()
         for connection in connections.values { connection.drain() }
+    }
+
+    /// There will be no call on them.
+    private func closeHandshaking() {
+        let channels = handshaking.values
+        handshaking = [:]
+        for channel in channels { channel.close(promise: nil) }
     }
 
     func stop() {
         isDraining = true
+        closeHandshaking()
         for connection in connections.values { connection.stop() }
     }
 }
@@ -91,10 +110,22 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     private var isDraining = false
     private var finalGoAwayAt: NIODeadline?
     private var closeReason: String?
+    /// Of messages that are not complete, and of windows that have grown.
+    @exclusivity(unchecked) private var messages: ByteBudget<ServerCall>
+    @exclusivity(unchecked) private var growth: ByteBudget<ServerCall>
+    /// Calls that were ended within a message, and when their callers must have taken its rest.
+    private var farewells: [(call: ServerCall, until: NIODeadline)] = []
+
+    /// For the rest of a message that was begun when its call was ended.
+    private static let farewellTime = TimeAmount.seconds(1)
 
     init(services: LoopServices, peer: PeerIdentity) {
         self.services = services
         self.peer = peer
+        let limits = services.configuration.limits
+        let twice = min(limits.messageBytes, Int.max / 2) * 2
+        messages = ByteBudget(limitBytes: max(limits.bufferedBytes, twice))
+        growth = ByteBudget(limitBytes: limits.bufferedBytes)
     }
 
     func connectionStarted(_ connection: HTTP2Handler) {
@@ -121,8 +152,8 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             block.annotation = head
         }
         switch head.disposition {
-        case .plain(let status, let body):
-            answerPlain(stream, status, body)
+        case .plain(let answer):
+            answerPlain(stream, answer)
         case .refused(let status):
             makeCall(stream, head, nil).finish(status)
         case .call(let method):
@@ -131,7 +162,13 @@ final class ServerConnection: HTTP2ConnectionDelegate {
                 call.finish(GRPCStatus(.internal, "grpc-timeout is malformed"))
                 return
             }
-            if let deadline = call.deadline { services.deadlines.add(call, at: deadline) }
+            if let deadline = call.deadline {
+                guard deadline > call.startedAt else {
+                    call.finish(GRPCStatus(.deadlineExceeded, "the deadline passed"))
+                    return
+                }
+                services.deadlines.add(call, at: deadline)
+            }
             started.append(call)
         }
     }
@@ -153,17 +190,18 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         return call
     }
 
-    private func answerPlain(_ stream: HTTP2Stream, _ status: String, _ body: String) {
+    private func answerPlain(_ stream: HTTP2Stream, _ answer: RequestHead.PlainAnswer) {
         var fields = HeaderListBuilder()
-        fields.append(":status", status)
+        fields.append(":status", answer.status)
         fields.append("content-type", "text/plain")
-        fields.append("content-length", String(body.utf8.count))
-        guard !body.isEmpty else {
+        fields.append("content-length", String(answer.body.utf8.count))
+        if let allow = answer.allow { fields.append("allow", allow) }
+        guard !answer.isToHead else {
             stream.respondOnly(HeaderList(fields))
             return
         }
         stream.respond(HeaderList(fields))
-        var body = body
+        var body = answer.body
         body.withUTF8 { stream.enqueue(copying: UnsafeRawBufferPointer($0)) }
         stream.end(trailers: nil)
     }
@@ -199,13 +237,16 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         }
         if !touched.isEmpty {
             for call in touched { call.compact() }
-            touched.removeAll(keepingCapacity: true)
+            touched.removeAll(keepingCapacity: touched.count <= Self.spareCalls)
         }
     }
+
+    private static let spareCalls = 1024
 
     func closed(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode?) {
         guard let call = call(stream) else { return }
         stream.context = nil
+        call.streamClosed()
         openCalls -= 1
         lastCallAt = handler?.lastRead ?? .now()
         if code == nil {
@@ -214,6 +255,24 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             call.cancel(.reset, GRPCStatus(.cancelled, "the caller reset the stream"))
         }
     }
+
+    // MARK: What requests may hold
+
+    /// False: the call is told when it has the bytes.
+    func reserve(_ bytes: Int, for call: ServerCall) -> Bool {
+        messages.take(bytes, for: call)
+    }
+
+    /// What the call had reserved goes to others; it does not wait for any more.
+    func giveBack(_ bytes: Int, of call: ServerCall) {
+        if bytes > 0 { messages.giveBack(bytes) } else { messages.leave(call) }
+        while messages.isAwaited, let next = messages.admitted() {
+            next.holder.reserved(next.bytes)
+        }
+    }
+
+    func takeGrowth(_ bytes: Int) -> Bool { growth.takeNow(bytes) }
+    func giveBackGrowth(_ bytes: Int) { growth.giveBack(bytes) }
 
     func drained(_ stream: HTTP2Stream) {
         call(stream)?.wakeSender()
@@ -242,7 +301,10 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     }
 
     func connectionClosed(_ error: (any Error)?) {
+        // One that was gone before it began was never opened.
+        guard handler != nil else { return }
         handler = nil
+        farewells = []
         services.remove(self)
         let reason = closeReason ?? error.map { String(describing: $0) }
         services.configuration.connectionObserver?(.closed(peer, reason: reason))
@@ -257,8 +319,16 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             handler.abort()
             return
         }
+        if let since = handler.session.unfinishedSince, !handler.session.isTerminated,
+            now - NIODeadline.uptimeNanoseconds(since) > limits.requestTime
+        {
+            closeReason = "a frame or header was not complete in time"
+            handler.terminate(.enhanceYourCalm)
+            return
+        }
         if let finalGoAwayAt, now >= finalGoAwayAt { finishDrain() }
         failSlowRequests(handler, now, limits)
+        endFarewells(now)
         if let sent = pingSentAt {
             if handler.lastRead > sent {
                 pingSentAt = nil
@@ -283,7 +353,9 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         guard openCalls > 0 else { return }
         var slow: [ServerCall] = []
         handler.session.forEachStream { stream in
-            guard let call = call(stream), !call.isRequestComplete,
+            guard let call = call(stream) else { return }
+            call.compactAll()
+            guard !call.isRequestComplete,
                 call.method?.kind == .unary || call.method?.kind == .serverStreaming,
                 now - call.startedAt > limits.requestTime
             else { return }
@@ -292,6 +364,18 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         for call in slow {
             call.cancel(.deadline, GRPCStatus(.cancelled, "the request was not complete in time"))
         }
+    }
+
+    /// Resets the call's stream where what is queued for it is not taken soon.
+    func awaitEnd(of call: ServerCall) {
+        farewells.append((call: call, until: NIODeadline.now() + Self.farewellTime))
+    }
+
+    private func endFarewells(_ now: NIODeadline) {
+        guard let first = farewells.first, first.until <= now else { return }
+        let due = farewells.prefix { $0.until <= now }
+        farewells.removeFirst(due.count)
+        for farewell in due { farewell.call.abandonAnswer() }
     }
 
     /// No new calls: told first, enforced after a round trip, so that none is lost on the way.
@@ -320,6 +404,8 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         for call in calls {
             call.cancel(.shutdown, GRPCStatus(.unavailable, "the server is shutting down"))
         }
-        handler.terminate(.noError)
+        // A session that is being terminated sends nothing else: what the callers are told goes
+        // out before, as far as they read.
+        services.eventLoop.assumeIsolated().execute { handler.terminate(.noError) }
     }
 }

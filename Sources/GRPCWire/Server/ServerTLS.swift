@@ -53,6 +53,8 @@ public final class ServerTLS: Sendable {
             privateKey: .privateKey(material.key))
         tls.minimumTLSVersion = .tlsv12
         tls.applicationProtocols = ["h2"]
+        // A peer that does not answer the end of TLS must not hold up the server's.
+        tls.shutdownTimeout = .seconds(1)
         if let roots = material.clientRoots {
             tls.trustRoots = .certificates(roots)
             tls.certificateVerification = .noHostnameVerification

@@ -11,13 +11,24 @@ public struct ServerMethod: Sendable {
     public let path: String
     public let kind: StreamingKind
     public let handler: Handler
+    /// Largest request message, where it is less than the server's.
+    public let maxMessageBytes: Int?
 
     /// - Parameter handler: Returning is status OK; a thrown ``GRPCStatus`` is that status,
     ///   anything else thrown is INTERNAL without its text. Runs on the call's event loop.
-    public init(path: String, kind: StreamingKind, handler: @escaping Handler) {
+    public init(
+        path: String, kind: StreamingKind, maxMessageBytes: Int? = nil,
+        handler: @escaping Handler
+    ) {
         self.path = path
         self.kind = kind
+        self.maxMessageBytes = maxMessageBytes
         self.handler = handler
+    }
+
+    /// The same method, whose request messages have at most `bytes`.
+    public func taking(atMost bytes: Int) -> ServerMethod {
+        ServerMethod(path: path, kind: kind, maxMessageBytes: bytes, handler: handler)
     }
 
     /// A method that takes and gives messages itself.

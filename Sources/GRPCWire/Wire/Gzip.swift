@@ -14,7 +14,8 @@ enum Gzip {
     fileprivate static let windowBits: Int32 = 15 + 16
     private static let stepBytes = 64 * 1024
 
-    /// Decompresses one message; stops as soon as more than `limitBytes` come out.
+    /// Decompresses one message, which may have several members; stops as soon as more than
+    /// `limitBytes` come out.
     static func inflate(_ input: ByteBuffer, limitBytes: Int) throws(GRPCStatus) -> ByteBuffer {
         // zlib's state points back to its stream, which therefore must not move.
         let stream = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
@@ -25,8 +26,10 @@ enum Gzip {
                 stream, windowBits, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
         else { throw GRPCStatus(.internal, "out of memory for decompression") }
         defer { inflateEnd(stream) }
+        // One more than is allowed tells that there is more.
+        let mostBytes = min(limitBytes, Int.max - 1) + 1
         var output = ByteBufferAllocator().buffer(
-            capacity: min(max(input.readableBytes * 4, 256), stepBytes, limitBytes + 1))
+            capacity: min(max(input.readableBytes * 4, 256), stepBytes, mostBytes))
         var result = Z_OK
         var isOverLimit = false
         input.withUnsafeReadableBytes { bytes in
@@ -34,7 +37,7 @@ enum Gzip {
                 mutating: bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
             stream.pointee.avail_in = UInt32(bytes.count)
             repeat {
-                let room = min(stepBytes, limitBytes + 1 - output.readableBytes)
+                let room = min(stepBytes, mostBytes - output.readableBytes)
                 let before = output.readableBytes
                 output.writeWithUnsafeMutableBytes(minimumWritableBytes: room) { target in
                     stream.pointee.next_out = target.baseAddress?.assumingMemoryBound(
@@ -45,6 +48,10 @@ enum Gzip {
                     return Int(offered - stream.pointee.avail_out)
                 }
                 isOverLimit = output.readableBytes > limitBytes
+                if result == Z_STREAM_END, stream.pointee.avail_in > 0 {
+                    result = inflateReset(stream)
+                    continue
+                }
                 if output.readableBytes == before, stream.pointee.avail_in == 0 { break }
             } while result == Z_OK && !isOverLimit
         }

@@ -45,6 +45,17 @@ struct MessageReader {
     /// Whether nothing is left, not even a part of a message.
     var isEmpty: Bool { receivedBytes == takenBytes && assembling == nil }
 
+    /// Bytes of the message that has come in part; 0 where none has, or not its prefix.
+    var pendingBytes: Int { assembling == nil ? 0 : assembledBytes }
+
+    /// Lets go of all that was not taken.
+    mutating func discard() {
+        current = ByteBuffer()
+        chunks.removeAll()
+        assembling = nil
+        takenBytes = receivedBytes
+    }
+
     mutating func append(_ chunk: ByteBuffer) {
         receivedBytes += chunk.readableBytes
         var chunk = chunk
@@ -78,6 +89,15 @@ struct MessageReader {
             current.storageCapacity > Self.copiedBytes
         else { return }
         current = ByteBuffer(buffer: current)
+    }
+
+    /// The same for all that waits to be taken.
+    mutating func compactAll() {
+        compact()
+        for index in chunks.indices
+        where chunks[index].storageCapacity > chunks[index].readableBytes * 2 {
+            chunks[index] = ByteBuffer(buffer: chunks[index])
+        }
     }
 
     /// The next message, where it is complete.

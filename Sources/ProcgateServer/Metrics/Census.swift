@@ -42,12 +42,9 @@ extension GatewayMetrics {
         gauge("procgate_queue_length")
             .record(Double(census.processes[UInt32(ProcessStatus.queued.rawValue)] ?? 0))
         gauge("procgate_retained_bytes").record(Double(census.outputBytes))
-        gauge("procgate_spawned_processes").record(Double(census.spawned))
-        gauge("procgate_spawn_seconds_sum").record(Double(census.spawnUs) / 1e6)
-    }
-
-    func recordRestarts(_ count: Int) {
-        gauge("procgate_supervisor_restarts_total").record(Double(count))
+        registry.recordSummary(
+            "procgate_spawn_seconds", count: Double(census.spawned),
+            sum: Double(census.spawnUs) / 1e6)
     }
 
     func recordAbsence() {

@@ -8,7 +8,24 @@ import Synchronization
 
 /// The gateway's metrics, over one registry.
 final class GatewayMetrics: Sendable {
-    let registry = PrometheusRegistry()
+    let registry = PrometheusRegistry(help: [
+        "procgate_calls_total": "Finished calls.",
+        "procgate_call_duration_seconds": "Calls, streams with their whole length.",
+        "procgate_received_bytes_total": "Bytes of request bodies.",
+        "procgate_sent_bytes_total": "Bytes of response bodies.",
+        "procgate_connections": "Connections open now.",
+        "procgate_connections_total": "Connections opened.",
+        "procgate_connections_refused_total": "Connections beyond the limit.",
+        "procgate_handshakes_failed_total": "Connections on which TLS or HTTP/2 failed.",
+        "procgate_floods_total": "Connections cut off, by what the peer sent too much of.",
+        "procgate_streams": "Calls that run now.",
+        "procgate_supervisor_up": "1 while there is a supervisor.",
+        "procgate_supervisor_restarts_total": "Supervisors started because one had died.",
+        "procgate_processes": "Processes that the supervisor knows, by status.",
+        "procgate_queue_length": "Processes that wait for a place.",
+        "procgate_retained_bytes": "Memory of all retained output.",
+        "procgate_spawn_seconds": "Starts of processes, and their time together.",
+    ])
 
     private struct MethodKey: Hashable {
         let path: String
@@ -30,6 +47,8 @@ final class GatewayMetrics: Sendable {
     private let refusedConnections: Counter
     private let failedHandshakes: Counter
     private let connections: Gauge
+    private let supervisorRestarts: Counter
+    private let knownRestarts = Atomic<Int>(0)
     private let openStreams = Atomic<Int>(0)
     private let streams: Gauge
 
@@ -38,6 +57,8 @@ final class GatewayMetrics: Sendable {
         refusedConnections = Counter(
             label: "procgate_connections_refused_total", factory: registry)
         failedHandshakes = Counter(label: "procgate_handshakes_failed_total", factory: registry)
+        supervisorRestarts = Counter(
+            label: "procgate_supervisor_restarts_total", factory: registry)
         connections = Gauge(label: "procgate_connections", factory: registry)
         connections.record(0)
         streams = Gauge(label: "procgate_streams", factory: registry)
@@ -86,6 +107,12 @@ final class GatewayMetrics: Sendable {
         case .handshakeFailed:
             failedHandshakes.increment()
         }
+    }
+
+    /// - Parameter count: of all restarts so far.
+    func recordRestarts(_ count: Int) {
+        let known = knownRestarts.exchange(count, ordering: .relaxed)
+        supervisorRestarts.increment(by: max(0, count - known))
     }
 
     private func makeMetrics(_ path: String, _ code: GRPCCode) -> MethodMetrics {

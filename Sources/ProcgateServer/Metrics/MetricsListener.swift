@@ -1,32 +1,51 @@
-// Serves the metrics over HTTP/1.1: `GET /metrics`, and nothing else.
+// Serves the metrics over HTTP/1.1: `GET /metrics`, and nothing else. It asks nobody who they
+// are, so that it listens where only this host reaches it.
 
 import CoreMetrics
 import GRPCWire
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import Synchronization
 
 /// A bound address where metrics can be scraped.
 final class MetricsListener: Sendable {
     let address: ListenAddress
     private let channel: any Channel
+    private let socket: SocketFile?
 
-    private init(_ channel: any Channel, _ address: ListenAddress) {
+    /// Of one request's head.
+    private static let headerBytes = 16 * 1024
+    private static let headerFields = 64
+    private static let mostConnections = 32
+
+    private init(_ channel: any Channel, _ address: ListenAddress, _ socket: SocketFile? = nil) {
         self.channel = channel
         self.address = address
+        self.socket = socket
     }
 
     static func start(
         _ address: ListenAddress, group: any EventLoopGroup, metrics: GatewayMetrics,
         workers: [Worker]
     ) async throws -> MetricsListener {
+        let visitors = Visitors(limit: Self.mostConnections)
+        let worker = workers[0]
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.configureHTTPServerPipeline()
-                    try channel.pipeline.syncOperations.addHandler(
-                        MetricsHandler(metrics: metrics, worker: workers[0]))
+                    guard visitors.enter() else { throw ChannelError.eof }
+                    channel.closeFuture.whenComplete { _ in visitors.leave() }
+                    var limits = NIOHTTPDecoderLimitConfiguration()
+                    limits.maxHeaderFieldSize = Self.headerBytes
+                    limits.maxHeaderListSize = Self.headerBytes
+                    limits.maxHeaderFieldCount = Self.headerFields
+                    let pipeline = channel.pipeline.syncOperations
+                    try pipeline.configureHTTPServerPipeline(
+                        withEncoderConfiguration: .init(),
+                        withDecoderLimitConfiguration: limits)
+                    try pipeline.addHandler(MetricsHandler(metrics: metrics, worker: worker))
                 }
             }
         switch address {
@@ -38,14 +57,35 @@ final class MetricsListener: Sendable {
             let channel = try await bootstrap.bind(
                 unixDomainSocketPath: path, cleanupExistingSocketFile: true
             ).get()
-            return MetricsListener(channel, address)
+            SocketMode.restrict(path)
+            return MetricsListener(channel, address, SocketFile(at: path))
         }
     }
 
     func close() async {
+        if channel.isActive { socket?.remove() }
         // It fails only where it is closed already.
         try? await channel.close()
     }
+}
+
+/// How many connections there are.
+private final class Visitors: Sendable {
+    private let limit: Int
+    private let count = Atomic<Int>(0)
+
+    init(limit: Int) {
+        self.limit = limit
+    }
+
+    /// False where there are too many already.
+    func enter() -> Bool {
+        guard count.wrappingAdd(1, ordering: .relaxed).newValue > limit else { return true }
+        leave()
+        return false
+    }
+
+    func leave() { count.wrappingSubtract(1, ordering: .relaxed) }
 }
 
 /// Answers one request after the other.
@@ -53,13 +93,34 @@ private final class MetricsHandler: ChannelInboundHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
 
+    /// From the connection's begin to its first request, complete.
+    private static let firstRequestTime = TimeAmount.seconds(10)
+    /// From one answer to the next request, complete: scrapes are seldom a minute apart.
+    private static let nextRequestTime = TimeAmount.seconds(120)
+
     private let metrics: GatewayMetrics
     private let worker: Worker
     private var request: HTTPRequestHead?
+    private var timeout: Scheduled<Void>?
 
     init(metrics: GatewayMetrics, worker: Worker) {
         self.metrics = metrics
         self.worker = worker
+    }
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        expectRequest(context, within: Self.firstRequestTime)
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        timeout?.cancel()
+    }
+
+    /// Nothing that comes meanwhile gives more time, but a whole request.
+    private func expectRequest(_ context: ChannelHandlerContext, within time: TimeAmount) {
+        let channel = context.channel
+        timeout?.cancel()
+        timeout = context.eventLoop.scheduleTask(in: time) { channel.close(promise: nil) }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -77,6 +138,7 @@ private final class MetricsHandler: ChannelInboundHandler {
     private func answer(_ context: ChannelHandlerContext) {
         guard let request else { return }
         self.request = nil
+        expectRequest(context, within: Self.nextRequestTime)
         guard request.uri.prefix(while: { $0 != "?" }) == "/metrics" else {
             return respond(context, request, .notFound, "metrics are at /metrics\n")
         }
@@ -102,6 +164,7 @@ private final class MetricsHandler: ChannelInboundHandler {
         var head = HTTPResponseHead(version: request.version, status: status)
         head.headers.add(name: "content-type", value: "text/plain; version=0.0.4; charset=utf-8")
         head.headers.add(name: "content-length", value: String(body.readableBytes))
+        if status == .methodNotAllowed { head.headers.add(name: "allow", value: "GET, HEAD") }
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         if request.method != .HEAD {
             context.write(wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)

@@ -18,9 +18,27 @@ final class PrometheusRegistry: MetricsFactory {
         var counters: [Key: PrometheusCounter] = [:]
         var gauges: [Key: PrometheusGauge] = [:]
         var histograms: [Key: PrometheusHistogram] = [:]
+        var summaries: [Key: Summary] = [:]
+    }
+
+    private struct Summary {
+        var count: Double
+        var sum: Double
     }
 
     private let state = Mutex(State())
+    /// What each family is, by its name.
+    private let help: [String: String]
+
+    init(help: [String: String]) {
+        self.help = help
+    }
+
+    /// Sets a summary without quantiles: of what somebody else has counted.
+    func recordSummary(_ name: String, count: Double, sum: Double) {
+        let key = Key(name: name, labels: "")
+        state.withLock { $0.summaries[key] = Summary(count: count, sum: sum) }
+    }
 
     func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler {
         let key = Key(name: label, labels: Self.labels(dimensions))
@@ -46,23 +64,35 @@ final class PrometheusRegistry: MetricsFactory {
 
     /// The exposition format, version 0.0.4.
     func text() -> String {
-        let (counters, gauges, histograms) = state.withLock {
-            ($0.counters, $0.gauges, $0.histograms)
+        let (counters, gauges, histograms, summaries) = state.withLock {
+            ($0.counters, $0.gauges, $0.histograms, $0.summaries)
         }
         var text = ""
         Self.forEachFamily(counters) { name, members in
-            text += "# TYPE \(name) counter\n"
+            text += heading(name, "counter")
             for (labels, counter) in members { text += "\(name)\(labels) \(counter.value)\n" }
         }
         Self.forEachFamily(gauges) { name, members in
-            text += "# TYPE \(name) gauge\n"
+            text += heading(name, "gauge")
             for (labels, gauge) in members { text += "\(name)\(labels) \(gauge.text)\n" }
         }
         Self.forEachFamily(histograms) { name, members in
-            text += "# TYPE \(name) histogram\n"
+            text += heading(name, "histogram")
             for (labels, histogram) in members { text += histogram.text(name, labels) }
         }
+        Self.forEachFamily(summaries) { name, members in
+            text += heading(name, "summary")
+            for (labels, summary) in members {
+                text += "\(name)_sum\(labels) \(summary.sum)\n"
+                text += "\(name)_count\(labels) \(summary.count)\n"
+            }
+        }
         return text
+    }
+
+    private func heading(_ name: String, _ type: String) -> String {
+        let told = help[name].map { "# HELP \(name) \($0)\n" } ?? ""
+        return "\(told)# TYPE \(name) \(type)\n"
     }
 
     private static func forEachFamily<Metric>(
@@ -86,12 +116,13 @@ final class PrometheusRegistry: MetricsFactory {
 
     private static func escaped(_ value: String) -> String {
         var text = ""
-        for character in value {
-            switch character {
+        // By scalars: CR and LF together are one character.
+        for scalar in value.unicodeScalars {
+            switch scalar {
             case "\\": text += "\\\\"
             case "\"": text += "\\\""
             case "\n": text += "\\n"
-            default: text.append(character)
+            default: text.unicodeScalars.append(scalar)
             }
         }
         return text

@@ -1,0 +1,28 @@
+// The file of a unix socket that was bound here, told from one that has taken its place since.
+
+import Glibc
+
+/// A socket's file, to be removed when its listener ends.
+public struct SocketFile: Sendable {
+    private let path: String
+    private let device: UInt64
+    private let inode: UInt64
+
+    /// What is at `path` now; nil: nothing.
+    public init?(at path: String) {
+        var facts = stat()
+        guard lstat(path, &facts) == 0 else { return nil }
+        self.path = path
+        device = UInt64(facts.st_dev)
+        inode = UInt64(facts.st_ino)
+    }
+
+    /// Removes the file, unless another one is there by now. To be called while the socket is
+    /// bound: as long as it is no other file can have its number.
+    public func remove() {
+        guard let now = SocketFile(at: path), now.device == device, now.inode == inode else {
+            return
+        }
+        unlink(path)
+    }
+}

@@ -1,0 +1,84 @@
+// Where the peer stands in what it sends: between two frames, or within one. The codec does not
+// tell that, nor of the frames that it passes over. Decides nothing.
+
+/// Follows the frames of one direction by their lengths alone.
+struct FrameTracker {
+    private static let headBytes = 9
+    private static let data: UInt8 = 0
+    private static let headers: UInt8 = 1
+    private static let continuation: UInt8 = 9
+    private static let endStream: UInt8 = 1
+    private static let endHeaders: UInt8 = 4
+
+    /// Bytes still to come of the payload, or of the preface.
+    private var rest: Int
+    /// Bytes of a head that has come in part, and its first five: length, type, flags.
+    private var headCount = 0
+    private var head: UInt64 = 0
+    /// Of the frame that is under way; none has the preface's.
+    private var type: UInt8 = 255
+    private var isInBlock = false
+    private var begunAt: UInt64
+
+    /// Frames of types that HTTP/2 does not know, since they were last asked for.
+    private(set) var unknownFrames = 0
+    /// DATA frames without a byte that end nothing, since they were last asked for.
+    private(set) var emptyData = 0
+
+    /// - Parameter prefaceBytes: what comes before the first frame.
+    init(prefaceBytes: Int, now: UInt64) {
+        rest = prefaceBytes
+        begunAt = now
+    }
+
+    /// When the frame, or the header block, that is not complete was begun. Of DATA: when bytes
+    /// of it came last, as it may be large.
+    var unfinishedSince: UInt64? {
+        rest > 0 || headCount > 0 || isInBlock ? begunAt : nil
+    }
+
+    mutating func forgetCounts() {
+        unknownFrames = 0
+        emptyData = 0
+    }
+
+    mutating func advance(over bytes: UnsafeRawBufferPointer, now: UInt64) {
+        var position = 0
+        if rest > 0, type == Self.data { begunAt = now }
+        while position < bytes.count {
+            if rest > 0 {
+                let taken = min(rest, bytes.count - position)
+                rest -= taken
+                position += taken
+                continue
+            }
+            if headCount == 0, !isInBlock { begunAt = now }
+            if headCount == 0, bytes.count - position >= Self.headBytes {
+                let first = bytes.loadUnaligned(fromByteOffset: position, as: UInt64.self)
+                head = UInt64(bigEndian: first) >> 24
+                position += Self.headBytes
+                beginFrame()
+                continue
+            }
+            if headCount < 5 { head = head << 8 | UInt64(bytes[position]) }
+            headCount += 1
+            position += 1
+            if headCount == Self.headBytes { beginFrame() }
+        }
+    }
+
+    private mutating func beginFrame() {
+        rest = Int(head >> 16 & 0xff_ffff)
+        type = UInt8(head >> 8 & 0xff)
+        let flags = UInt8(head & 0xff)
+        head = 0
+        headCount = 0
+        if type == Self.headers || type == Self.continuation {
+            isInBlock = flags & Self.endHeaders == 0
+        } else if type > Self.continuation {
+            unknownFrames += 1
+        } else if type == Self.data, rest == 0, flags & Self.endStream == 0 {
+            emptyData += 1
+        }
+    }
+}
