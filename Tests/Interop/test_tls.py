@@ -235,7 +235,7 @@ def test_the_client_commands_speak_tls(mutual, authority):
     assert done.returncode == 77
     assert b"client certificate" in done.stderr
     done = procgate("exec", *words[:2], "--", "true", environment=environment)
-    assert done.returncode == 1
+    assert done.returncode == 69
     assert b"not trusted" in done.stderr
 
 

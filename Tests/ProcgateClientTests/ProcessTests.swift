@@ -262,7 +262,10 @@ struct ProcessTests {
             let process = try await sandbox.processes.start("read x")
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for _ in 0..<8 {
-                    group.addTask { #expect(try await process.wait().exitCode == 0) }
+                    group.addTask {
+                        let result = try await process.wait()
+                        #expect(result.exitCode == 0)
+                    }
                 }
                 // As many as the first connection takes are waiting, or soon will be.
                 for _ in 0..<20 { #expect(try await sandbox.exec("true").succeeded) }

@@ -141,7 +141,7 @@ struct RestartTests {
             let file = gateway.directory.appending(path: "ran")
             let numbered = (1...10_000).map { "\($0)\n" }.joined()
             let end = ContinuousClock.now + .seconds(10)
-            let done = Mutex<[String]>([])
+            let done = Names()
             let restarts = try await whileRestarting(gateway) {
                 try await withThrowingTaskGroup { group in
                     for caller in 0..<50 {
@@ -153,7 +153,7 @@ struct RestartTests {
                                     by: "echo \(name) >> \(file.path()); ", numbered,
                                     way: caller + round, in: sandbox)
                                 #expect(text == numbered, "\(name)")
-                                done.withLock { $0.append(name) }
+                                done.add(name)
                                 round += 1
                             }
                         }
@@ -162,8 +162,15 @@ struct RestartTests {
                 }
             }
             #expect(restarts > 3)
-            #expect(try lines(of: file).sorted() == done.withLock { $0.sorted() })
+            #expect(try lines(of: file).sorted() == done.sorted)
         }
+    }
+
+    private final class Names: Sendable {
+        private let names = Mutex<[String]>([])
+
+        func add(_ name: String) { names.withLock { $0.append(name) } }
+        var sorted: [String] { names.withLock { $0.sorted() } }
     }
 
     /// What came of a command that prints ten thousand lines, in one of four ways.
