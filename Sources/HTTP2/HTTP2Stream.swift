@@ -165,13 +165,7 @@ public final class HTTP2Stream {
             case .later:
                 return .later
             case .end, .lastBytes:
-                self.source = nil
-                session?.append(.bodySent(self))
-                if let trailers = trailersAtBodyEnd?() {
-                    isEnded = true
-                    endTrailers = trailers
-                }
-                trailersAtBodyEnd = nil
+                bodyEnded()
             }
         }
         return isEnded ? .end : .later
@@ -206,8 +200,17 @@ public final class HTTP2Stream {
         source.copy(into: destination)
         if sourceIsLast {
             sourceIsLast = false
-            self.source = nil
-            session?.append(.bodySent(self))
+            bodyEnded()
         }
+    }
+
+    private func bodyEnded() {
+        source = nil
+        session?.append(.bodySent(self))
+        if let trailers = trailersAtBodyEnd?() {
+            isEnded = true
+            endTrailers = trailers
+        }
+        trailersAtBodyEnd = nil
     }
 }

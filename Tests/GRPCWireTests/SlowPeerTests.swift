@@ -12,8 +12,8 @@ import Testing
     /// Sends `opening`, then a byte now and again, until the server closes the connection.
     private func drip(_ opening: [UInt8], goesOn: Bool = true) async throws {
         var configuration = ServerConfiguration()
-        configuration.limits.requestTime = .milliseconds(200)
-        configuration.limits.handshakeTime = .milliseconds(200)
+        configuration.limits.requestTime = .seconds(1)
+        configuration.limits.handshakeTime = .seconds(1)
         try await withServer([CallTests.echo], configuration: configuration) { loopback in
             guard case .http(let host, let port) = loopback.target else { return }
             let channel = try await ClientBootstrap(group: loopback.group)

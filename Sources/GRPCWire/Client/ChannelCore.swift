@@ -190,7 +190,7 @@ final class ChannelCore: @unchecked Sendable {
     // MARK: Extra connections
 
     /// How long a call waits for room before it has another connection made.
-    private static let patience = TimeAmount.milliseconds(100)
+    private static let patience = TimeAmount.milliseconds(250)
 
     /// Every connection has all the calls that its server takes. Where that is so for a while, and
     /// the same call waits longest, makes another one, if it may.

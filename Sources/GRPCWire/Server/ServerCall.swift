@@ -2,7 +2,7 @@
 // Knows no process; of the transport it knows its stream.
 
 import DequeModule
-public import HTTP2
+import HTTP2
 public import NIOCore
 public import Protobuf
 
@@ -37,16 +37,18 @@ public final class ServerCall: @unchecked Sendable {
     let connection: ServerConnection
     @exclusivity(unchecked) private var task: Task<Void, Never>?
     @exclusivity(unchecked) var reader: MessageReader
-    @exclusivity(unchecked) private var isHeadSent = false
+    @exclusivity(unchecked) private(set) var isHeadSent = false
     @exclusivity(unchecked) private var isFinished = false
     @exclusivity(unchecked) private var isRunning = false
     @exclusivity(unchecked) private var requestEnded = false
     @exclusivity(unchecked) private var announcedCompression = CompressionAlgorithm.identity
-    @exclusivity(unchecked) private var failure: GRPCStatus?
+    @exclusivity(unchecked) private(set) var failure: GRPCStatus?
     @exclusivity(unchecked) private var cancellationHandlers: [(CancellationCause) -> Void] = []
     @exclusivity(unchecked) private var receiver: UnsafeContinuation<Void, Never>?
     @exclusivity(unchecked) private var sender: UnsafeContinuation<Void, Never>?
-    @exclusivity(unchecked) private var streamer: UnsafeContinuation<Void, Never>?
+    @exclusivity(unchecked) var streamer: UnsafeContinuation<Void, Never>?
+    /// Set where the handler has left the answer to a source.
+    @exclusivity(unchecked) var handover: Handover?
     private var deflater: Deflater?
     @exclusivity(unchecked) private var messagesIn = 0
     @exclusivity(unchecked) private var messagesOut = 0
@@ -299,33 +301,6 @@ public final class ServerCall: @unchecked Sendable {
         waiting.resume()
     }
 
-    /// Hands the answer's body to `source`: wire-ready messages, each with its prefix. Returns
-    /// when it said `.end`; throws CANCELLED when the call is over before.
-    /// - Parameter endsCall: asked when `source` is at its end: whether the call is over with
-    ///   it, and has gone well. Its status then leaves together with the last message.
-    nonisolated(nonsending) public func stream(
-        _ source: any BodySource, endsCall: (() -> Bool)? = nil
-    ) async throws(GRPCStatus) {
-        if let failure { throw failure }
-        if !isHeadSent { sendInitialMetadata(Metadata()) }
-        precondition(streamer == nil, "two sources for one call")
-        stream.attach(
-            source,
-            trailersAtEnd: endsCall.map { endsCall in
-                { [trailers] in
-                    endsCall() ? StatusFields.trailers(.ok, metadata: trailers) : nil
-                }
-            })
-        await withTaskCancellationHandler {
-            await withUnsafeContinuation { streamer = $0 }
-        } onCancel: {
-            eventLoop.execute { self.wakeStreamer() }
-        }
-        stream.detachSource()
-        if let failure { throw failure }
-        if Task.isCancelled { throw GRPCStatus(.cancelled, "the task ended") }
-    }
-
     /// Whether messages go out compressed, unless each says otherwise.
     public var compressesMessages: Bool { compression == .gzip && acceptsGzip }
 
@@ -361,17 +336,6 @@ public final class ServerCall: @unchecked Sendable {
         task?.cancel()
     }
 
-    /// The source given to ``stream(_:)`` has more.
-    public func wake() {
-        stream.wake()
-    }
-
-    func wakeStreamer() {
-        guard let waiting = streamer else { return }
-        streamer = nil
-        waiting.resume()
-    }
-
     // MARK: Life
 
     /// Starts the handler, synchronously up to its first suspension.
@@ -387,7 +351,7 @@ public final class ServerCall: @unchecked Sendable {
         do {
             try connection.services.configuration.interceptor?(self)
             try await method.handler(self)
-            finish(.ok)
+            if handover == nil { finish(.ok) }
         } catch let status as GRPCStatus {
             finish(status.code == .ok ? GRPCStatus(.unknown, status.message) : status)
         } catch is CancellationError {
@@ -397,7 +361,7 @@ public final class ServerCall: @unchecked Sendable {
         }
         isRunning = false
         task = nil
-        cancellationHandlers.removeAll()
+        if isFinished { cancellationHandlers.removeAll() }
     }
 
     /// Ends the call with `status`. Nothing happens the second time.
@@ -415,6 +379,7 @@ public final class ServerCall: @unchecked Sendable {
             }
         }
         observe(status)
+        endHandover(status)
         if !reader.isEmpty { reader.discard() }
         if window.isCharged { giveUpMessage() }
     }

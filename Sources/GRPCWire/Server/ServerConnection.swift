@@ -279,7 +279,7 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     }
 
     func bodySent(_ stream: HTTP2Stream) {
-        call(stream)?.wakeStreamer()
+        call(stream)?.bodySent()
     }
 
     // MARK: The connection

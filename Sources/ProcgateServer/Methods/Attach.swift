@@ -34,10 +34,8 @@ extension Worker {
         let owned = try await startOwned(start, from: 1, by: call)
         guard let id = owned.reader?.log.process.id else { throw Self.unexpectedReply }
         call.note = id
-        try await withInput(of: call, to: id, onRefusal: { owned.callerStays() }) {
-            () throws(GRPCStatus) in
-            try await self.stream(owned, to: call)
-        }
+        let input = beginInput(of: call, to: id) { owned.callerStays() }
+        try stream(owned, to: call, whenOver: input.end)
     }
 
     /// A caller that joins holds nothing back, and its going ends nothing unless it
@@ -46,32 +44,41 @@ extension Worker {
         _ request: StreamOutputRequest, _ policy: DisconnectPolicy, _ call: ServerCall
     ) async throws(GRPCStatus) {
         call.note = request.processId
-        let (reader, options) = try await reader(for: request)
-        defer { reader.close() }
-        do throws(GRPCStatus) {
-            try await withInput(of: call, to: request.processId) { () throws(GRPCStatus) in
-                try await self.stream(reader, options, to: call)
+        let (reader, options) = try reader(of: await follow(request.processId), for: request)
+        let input = beginInput(of: call, to: request.processId)
+        stream(reader, options, to: call) { _ in
+            input.end()
+            reader.close()
+            guard policy == .kill, call.cancellation != nil, let link = self.link, !link.isLost
+            else { return }
+            let stop = Stop.with {
+                $0.processId = request.processId
+                $0.hasGrace = true
+                $0.callerGone = true
             }
-        } catch {
-            if policy == .kill, call.cancellation != nil, let link, !link.isLost {
-                let stop = Stop.with {
-                    $0.processId = request.processId
-                    $0.hasGrace = true
-                    $0.callerGone = true
-                }
-                link.send(.stop(stop)) { _ in }
-            }
-            throw error
+            link.send(.stop(stop)) { _ in }
         }
     }
 
-    /// Acts on the caller's messages while `output` runs. An input that is refused ends
-    /// the call, unless the process has ended meanwhile; its caller has not gone.
-    private func withInput(
+    /// What acts on the caller's messages, beside the output.
+    private struct SessionTasks {
+        let input: Task<Void, Never>
+        let writing: Task<Void, Never>
+        let stdin: SessionInput
+
+        func end() {
+            input.cancel()
+            writing.cancel()
+            stdin.abandon()
+        }
+    }
+
+    /// Acts on the caller's messages from now on. An input that is refused ends the call,
+    /// unless the process has ended meanwhile; its caller has not gone.
+    private func beginInput(
         of call: ServerCall, to processID: String,
-        onRefusal: @escaping @Sendable () -> Void = {},
-        output: @escaping () async throws(GRPCStatus) -> Void
-    ) async throws(GRPCStatus) {
+        onRefusal: @escaping @Sendable () -> Void = {}
+    ) -> SessionTasks {
         let stdin = SessionInput(eventLoop: call.eventLoop)
         let refuse: @Sendable (GRPCStatus) -> Void = { status in
             onRefusal()
@@ -92,12 +99,7 @@ extension Worker {
                 refuse(error)
             }
         }
-        defer {
-            input.cancel()
-            writing.cancel()
-            stdin.abandon()
-        }
-        try await output()
+        return SessionTasks(input: input, writing: writing, stdin: stdin)
     }
 
     /// Takes the caller's messages: what is for stdin waits there for its turn.

@@ -19,32 +19,40 @@ extension Worker {
         let first = request.afterSeq == .max ? .max : request.afterSeq + 1
         let owned = try await startOwned(start, from: first, by: call)
         call.note = owned.reader?.log.process.id
-        try await stream(owned, to: call)
+        try stream(owned, to: call)
     }
 
-    /// Streams an owned process to its end, and ends the ownership as the call ended.
-    func stream(_ owned: OwnedProcess, to call: ServerCall) async throws(GRPCStatus) {
-        defer { owned.end(of: call) }
-        guard let reader = owned.reader else { throw Self.unexpectedReply }
+    /// Streams an owned process to its end; the ownership ends as the call does.
+    func stream(
+        _ owned: OwnedProcess, to call: ServerCall, whenOver: @escaping () -> Void = {}
+    ) throws(GRPCStatus) {
+        guard let reader = owned.reader else {
+            owned.end(of: call)
+            throw Self.unexpectedReply
+        }
         var options = OutputSource.Options()
         options.announcesStart = true
         options.queued = owned.queued
-        try await stream(reader, options, to: call)
-        owned.complete()
+        stream(reader, options, to: call) { status in
+            if status.code == .ok { owned.complete() } else { owned.end(of: call) }
+            whenOver()
+        }
     }
 
-    /// Hands the log to the call, and returns when its last event is on its way.
+    /// Leaves the call to the log: it is over when the last event is on its way.
     func stream(
-        _ reader: LogReader, _ options: OutputSource.Options, to call: ServerCall
-    ) async throws(GRPCStatus) {
+        _ reader: LogReader, _ options: OutputSource.Options, to call: ServerCall,
+        whenOver: @escaping (GRPCStatus) -> Void
+    ) {
         var options = options
         options.compresses = call.compressesMessages
         let source = OutputSource(
             reader: reader, options: options, wake: { call.wake() },
             encode: { call.framed($0) })
         keepAlive(source)
-        defer { forget(source) }
-        try await call.stream(source) { source.failure == nil }
-        if let failure = source.failure { throw failure }
+        call.handOver(source, status: { source.failure ?? .ok }) { status in
+            self.forget(source)
+            whenOver(status)
+        }
     }
 }

@@ -11,17 +11,15 @@ extension Worker {
     func streamOutput(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(StreamOutputRequest.self)
         call.note = request.processId
-        let (reader, options) = try await reader(for: request)
-        defer { reader.close() }
-        try await stream(reader, options, to: call)
+        let (reader, options) = try reader(of: await follow(request.processId), for: request)
+        stream(reader, options, to: call) { _ in reader.close() }
     }
 
     /// A reader that stands where the request wants it. To be closed by the caller.
     /// Throws REPLAY_WINDOW_EXPIRED where that was dropped and no gap is allowed.
     func reader(
-        for request: StreamOutputRequest
-    ) async throws(GRPCStatus) -> (LogReader, OutputSource.Options) {
-        let following = try await follow(request.processId)
+        of following: Following, for request: StreamOutputRequest
+    ) throws(GRPCStatus) -> (LogReader, OutputSource.Options) {
         let started = following.started
         // Reading makes room for a process that is held back where its spec says so.
         let reader = LogReader(following.log, from: request.fromSeq)

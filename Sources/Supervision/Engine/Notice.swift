@@ -63,6 +63,9 @@ public struct StartedAnswer: Sendable {
     public var log: LogSnapshot?
     public var joined = false
     public var ended = false
+    /// The command runs for a caller that is owed its end: told a moment later, the start of a
+    /// short one leaves together with that.
+    public var canWait = false
 }
 
 /// How things stand.

@@ -97,6 +97,7 @@ extension Supervisor {
         if follow {
             process.followers[call.link, default: 0] += 1
             answer.log = process.logSnapshot
+            answer.canWait = !joined && process.phase == .running && process.log.isHeld
         }
         reply(call, .started(answer))
     }

@@ -353,9 +353,16 @@ public final class SupervisorLink: @unchecked Sendable {
 }
 
 /// A process and its log, followed from the moment that the supervisor spoke of.
-public struct Following: Sendable {
+///
+/// A class, since it is large and crosses the frames of many tasks that wait for one.
+public final class Following: Sendable {
     public let started: Started
     public let log: FollowedLog
+
+    init(started: Started, log: FollowedLog) {
+        self.started = started
+        self.log = log
+    }
 }
 
 /// Cuts what comes from the socket into events.

@@ -48,6 +48,11 @@ final class LinkServer {
     private var nextNumber: UInt64 = 1
     /// Has output since the last flush.
     private var unflushed: Set<UInt64> = []
+    /// Has output that can wait for more, and until when.
+    private var late: Set<UInt64> = []
+    private var lateDeadline: Instant?
+    /// The shortest commands end within it; nobody notices as much more.
+    private static let longestWait = Duration.milliseconds(1)
 
     init(_ configuration: SupervisorConfiguration, socketPath: String) throws {
         self.configuration = configuration
@@ -72,7 +77,7 @@ final class LinkServer {
     }
 
     func turn(timeout: Duration? = nil) throws {
-        try supervisor.turn(timeout: timeout) { number, readiness in
+        try supervisor.turn(timeout: pollTimeout(atMost: timeout)) { number, readiness in
             if number == Self.listenerNumber {
                 accept()
             } else if let link = links[number] {
@@ -80,6 +85,12 @@ final class LinkServer {
             }
         }
         deliver()
+    }
+
+    private func pollTimeout(atMost limit: Duration?) -> Duration? {
+        guard let lateDeadline else { return limit }
+        let wait = max(.zero, lateDeadline - Instant.now())
+        return limit.map { min($0, wait) } ?? wait
     }
 
     // MARK: Links
@@ -139,12 +150,29 @@ final class LinkServer {
             for (number, notice) in notices {
                 guard let link = links[number], link.isGreeted else { continue }
                 link.append(Event(notice))
-                unflushed.insert(number)
+                if notice.canWait { late.insert(number) } else { unflushed.insert(number) }
             }
+            takeLate()
             if unflushed.isEmpty { return }
             let numbers = unflushed
             unflushed.removeAll(keepingCapacity: true)
             for number in numbers { links[number].map { flush($0) } }
+        }
+    }
+
+    /// What has waited long enough is to be flushed, and what leaves with something else.
+    private func takeLate() {
+        if late.isEmpty { return }
+        late.subtract(unflushed)
+        if late.isEmpty {
+            lateDeadline = nil
+        } else if let deadline = lateDeadline {
+            guard Instant.now() >= deadline else { return }
+            unflushed.formUnion(late)
+            late.removeAll(keepingCapacity: true)
+            lateDeadline = nil
+        } else {
+            lateDeadline = .now() + Self.longestWait
         }
     }
 
@@ -247,4 +275,11 @@ final class LinkServer {
 
 extension Duration {
     fileprivate var wholeMilliseconds: UInt64 { UInt64(max(0, nanoseconds / 1_000_000)) }
+}
+
+extension Notice {
+    fileprivate var canWait: Bool {
+        guard case .reply(_, .started(let answer)) = self else { return false }
+        return answer.canWait
+    }
 }
