@@ -80,6 +80,7 @@ CANNOT = {
         "test_a_session_streams_a_large_input_back": EARLY,
         "test_a_session_without_start_or_join_is_refused": EARLY,
         "test_an_error_after_messages_comes_with_its_details": EARLY,
+        "test_an_input_to_an_ended_process_is_refused": EARLY,
         "test_errors_of_a_start_are_those_of_exec": EARLY,
         "test_input_after_eof_is_refused": EARLY,
         "test_input_goes_in_and_output_comes_out": EARLY,
