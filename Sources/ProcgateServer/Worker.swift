@@ -181,6 +181,7 @@ final class Worker: @unchecked Sendable {
                 ended[process.id] = nil
                 for feed in watchers.values { feed.changed(process) }
             },
+            outputForgotten: { [self] id in ended[id] = nil },
             forgotten: { [self] id, _ in
                 ended[id] = nil
                 for feed in watchers.values { feed.deleted(id) }

@@ -32,8 +32,9 @@ public struct SupervisorConfiguration: Sendable {
         self.stateDirectory = stateDirectory
     }
 
-    /// What a process whose output is held may print before a reader has taken it.
-    static let holdWindowBytes = 4 << 20
+    /// What a process whose output is held may print before a reader has taken it: no more than a
+    /// core has cache for, so that what is sent is still there.
+    static let holdWindowBytes = 1 << 20
     /// The same while all output together is more than it may be: what a reader that keeps up
     /// needs.
     static let scarceWindowBytes = 256 << 10

@@ -166,6 +166,7 @@ extension Start: CMessage {
         self.held = fields.pointee.held != 0
         self.policy = OwnerPolicy(rawValue: fields.pointee.policy)
         self.follow = fields.pointee.follow != 0
+        self.joinOnly = fields.pointee.join_only != 0
     }
 
     package func write(to fields: UnsafeMutablePointer<Procgate__Internal__Start>, in arena: Arena)
@@ -178,6 +179,7 @@ extension Start: CMessage {
         fields.pointee.held = self.held ? 1 : 0
         fields.pointee.policy = self.policy.rawValue
         fields.pointee.follow = self.follow ? 1 : 0
+        fields.pointee.join_only = self.joinOnly ? 1 : 0
     }
 }
 
@@ -1336,6 +1338,7 @@ extension Forgotten: CMessage {
     {
         self.processId = try arena.string(fields.pointee.process_id)
         self.serial = fields.pointee.serial
+        self.outputOnly = fields.pointee.output_only != 0
     }
 
     package func write(
@@ -1343,5 +1346,6 @@ extension Forgotten: CMessage {
     ) {
         fields.pointee.process_id = arena.data(self.processId)
         fields.pointee.serial = self.serial
+        fields.pointee.output_only = self.outputOnly ? 1 : 0
     }
 }

@@ -56,6 +56,9 @@ public struct Start: ProtobufMessage {
     public var policy: OwnerPolicy = .none
     /// Follow the log at once; the Reply then carries it.
     public var follow: Bool = false
+    /// The caller has seen output of it: with a `request_key` that is not known (any
+    /// more) nothing is started.
+    public var joinOnly: Bool = false
 
     /// With every field at its default.
     public init() {}
@@ -425,6 +428,8 @@ public struct Changed: ProtobufMessage {
 public struct Forgotten: ProtobufMessage {
     public var processId: String = ""
     public var serial: UInt64 = 0
+    /// The process itself is remembered, with its result.
+    public var outputOnly: Bool = false
 
     /// With every field at its default.
     public init() {}

@@ -34,7 +34,7 @@ extension Worker {
         let owned = try await startOwned(start, from: 1, by: call)
         guard let id = owned.reader?.log.process.id else { throw Self.unexpectedReply }
         call.note = id
-        let input = beginInput(of: call, to: id) { owned.callerStays() }
+        let input = beginInput(of: call, to: id)
         try stream(owned, to: call, whenOver: input.end)
     }
 
@@ -73,22 +73,15 @@ extension Worker {
         }
     }
 
-    /// Acts on the caller's messages from now on. An input that is refused ends the call,
-    /// unless the process has ended meanwhile; its caller has not gone.
-    private func beginInput(
-        of call: ServerCall, to processID: String,
-        onRefusal: @escaping @Sendable () -> Void = {}
-    ) -> SessionTasks {
+    /// Acts on the caller's messages from now on. An input that is refused ends the call, and
+    /// with it what depends on the call, unless the process has ended meanwhile.
+    private func beginInput(of call: ServerCall, to processID: String) -> SessionTasks {
         let stdin = SessionInput(eventLoop: call.eventLoop)
-        let refuse: @Sendable (GRPCStatus) -> Void = { status in
-            onRefusal()
-            call.fail(status)
-        }
         let writing = call.runBeside {
             do throws(GRPCStatus) {
                 try await self.writeInput(stdin, to: processID)
             } catch {
-                refuse(error)
+                call.fail(error)
             }
         }
         let input = call.runBeside {
@@ -96,7 +89,7 @@ extension Worker {
                 try await self.takeInput(of: call, for: processID, into: stdin)
                 stdin.finish()
             } catch {
-                refuse(error)
+                call.fail(error)
             }
         }
         return SessionTasks(input: input, writing: writing, stdin: stdin)

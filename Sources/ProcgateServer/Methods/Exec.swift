@@ -14,6 +14,7 @@ extension Worker {
         start.stdinData = request.stdinData
         start.held = true
         start.follow = true
+        start.joinOnly = request.afterSeq > 0
         start.policy = request.onDisconnect == .keep ? .keep : .kill
 
         let first = request.afterSeq == .max ? .max : request.afterSeq + 1

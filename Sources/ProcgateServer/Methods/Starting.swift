@@ -68,14 +68,10 @@ final class OwnedProcess: @unchecked Sendable {
     /// As it stood when it was accepted, where it had to wait.
     var queued: Process?
     private var hasEnded = false
-    private var callerIsThere = false
 
     init(link: SupervisorLink) {
         self.link = link
     }
-
-    /// Whatever ends the call now, it is not its caller's going: the process goes on.
-    func callerStays() { callerIsThere = true }
 
     /// The caller has seen everything: nothing depends on it any more.
     func complete() { end(.completed) }
@@ -84,8 +80,7 @@ final class OwnedProcess: @unchecked Sendable {
     func end(of call: ServerCall) {
         switch call.cancellation {
         case .reset, .deadline: end(.cancelled)
-        case .connectionLost, .shutdown: end(.lost)
-        case nil: end(callerIsThere ? .completed : .lost)
+        case .connectionLost, .shutdown, nil: end(.lost)
         }
     }
 

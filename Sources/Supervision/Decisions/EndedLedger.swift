@@ -10,6 +10,8 @@ struct EndedLedger {
     }
 
     private var entries: Deque<Entry> = []
+    /// Those whose output is kept, and some that are forgotten.
+    private var withOutput: Deque<UInt64> = []
     /// With the bytes of each.
     private var remembered: [UInt64: Int] = [:]
     /// What their records cost together, beside their output.
@@ -20,6 +22,7 @@ struct EndedLedger {
     /// `expiresAt` is not before that of whoever ended earlier; `bytes` is what its record costs.
     mutating func add(_ serial: UInt64, expiresAt: Instant, bytes: Int) {
         entries.append(Entry(serial: serial, expiresAt: expiresAt))
+        withOutput.append(serial)
         recordBytes += bytes - (remembered.updateValue(bytes, forKey: serial) ?? 0)
     }
 
@@ -28,6 +31,9 @@ struct EndedLedger {
         drop(serial)
         if entries.count > 2 * remembered.count + 64 {
             entries.removeAll { remembered[$0.serial] == nil }
+        }
+        if withOutput.count > 2 * remembered.count + 64 {
+            withOutput.removeAll { remembered[$0] == nil }
         }
     }
 
@@ -53,6 +59,14 @@ struct EndedLedger {
         guard let entry = entries.popFirst() else { return nil }
         drop(entry.serial)
         return entry.serial
+    }
+
+    /// The oldest one whose output was not given up yet: its output is to be, itself it stays.
+    mutating func popOldestOutput() -> UInt64? {
+        while let serial = withOutput.popFirst() {
+            if remembered[serial] != nil { return serial }
+        }
+        return nil
     }
 
     private mutating func dropForgotten() {

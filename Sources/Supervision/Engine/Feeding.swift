@@ -38,7 +38,8 @@ extension Supervisor {
         }
         process.stdin.pending.append(
             StdinFeed.PendingWrite(
-                call: call, data: write.data, eof: write.eof, offset: write.offset))
+                call: call, data: write.data, eof: write.eof, offset: write.offset,
+                isSession: write.refusesTerminalEOF))
         waitingCalls[call] = process.serial
         if process.phase == .running { feed(process) }
     }
@@ -70,7 +71,9 @@ extension Supervisor {
                     answerFirst(process, refusal)
                     continue
                 case .closed:
-                    answerFirst(process, .stdinClosed)
+                    // A session's end of input, where there is none to end.
+                    let isIdle = write.isSession && write.eof && write.data.isEmpty
+                    answerFirst(process, isIdle ? nil : .stdinClosed)
                     continue
                 }
             }

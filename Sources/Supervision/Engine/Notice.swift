@@ -12,6 +12,8 @@ public struct StartRequest: Sendable {
     public var stdin = StdinSource.pipe
     /// What no reader has taken holds the process back.
     public var held = false
+    /// Nothing is started where the key is not known.
+    public var joinsOnly = false
     public var policy = OwnerPolicy.none
     /// Follow the log from the answer on.
     public var follow = false
@@ -99,4 +101,6 @@ public enum Notice: Sendable {
     indirect case ended(serial: UInt64, Process)
     indirect case changed(Process)
     case forgotten(id: String, serial: UInt64)
+    /// Its output was given up, its result is remembered.
+    case outputForgotten(id: String, serial: UInt64)
 }

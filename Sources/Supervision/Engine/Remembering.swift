@@ -37,11 +37,13 @@ extension Supervisor {
         for serial in waiting { processes[serial].map { readHeld($0) } }
     }
 
-    /// Makes room in a full arena: whoever ended first is forgotten, then `process` itself
+    /// Makes room in a full arena: whoever ended first loses its output, then `process` itself
     /// keeps less. Returns whether there may be room now.
     func makeRoom(for process: SupervisedProcess) -> Bool {
         let before = arena.bytesInUse
-        while arena.bytesInUse == before, let serial = ledger.popOldest() { forget(serial) }
+        while arena.bytesInUse == before, let serial = ledger.popOldestOutput() {
+            dropOutput(of: serial)
+        }
         if arena.bytesInUse < before { return true }
         giveWay(process)
         if arena.bytesInUse < before { return true }
@@ -57,12 +59,18 @@ extension Supervisor {
         retire(process.log.retain(atMost: share), of: process)
     }
 
-    /// Keeps all output together under its limit.
+    /// Keeps all output together under its limit: the oldest ended give way first. Their results
+    /// stay, until those alone take half of it.
     func limitOutputMemory(for process: SupervisedProcess) {
         var excess = arena.bytesInUse + ledger.recordBytes - configuration.maxOutputMemory
-        while excess > 0, let serial = ledger.popOldest() {
-            let process = processes[serial]
-            excess -= (process?.log.bytesInUse ?? 0) + (process?.recordBytes ?? 0)
+        while excess > 0, let serial = ledger.popOldestOutput() {
+            excess -= processes[serial]?.log.bytesInUse ?? 0
+            dropOutput(of: serial)
+        }
+        while excess > 0, ledger.recordBytes > configuration.maxOutputMemory / 2,
+            let serial = ledger.popOldest()
+        {
+            excess -= processes[serial]?.recordBytes ?? 0
             forget(serial)
         }
         guard excess > 0 else { return }
@@ -95,13 +103,23 @@ extension Supervisor {
             retire(process.log.retain(atMost: kept), of: process)
             scheduleHousekeeping(in: Self.trimDelay)
         } else {
-            let kept = min(process.log.retainBytes, process.retainBytes)
+            // A reader of what holds back may come back for what was on its way.
+            let kept =
+                process.holdsWhenFull
+                ? process.log.retainBytes : min(process.log.retainBytes, process.retainBytes)
             retire(process.log.retain(atMost: kept), of: process)
         }
         ledger.add(
             process.serial, expiresAt: now + configuration.retainTime, bytes: process.recordBytes)
         limitOutputMemory(for: process)
         scheduleHousekeeping(in: configuration.retainTime)
+    }
+
+    /// An ended process keeps its result alone.
+    private func dropOutput(of serial: UInt64) {
+        guard let process = processes[serial], process.log.bytesInUse > 0 else { return }
+        retire(process.log.dropAll(), of: process)
+        for link in links { tell(link, .outputForgotten(id: process.id, serial: serial)) }
     }
 
     func forget(_ serial: UInt64) {

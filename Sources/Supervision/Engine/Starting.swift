@@ -28,6 +28,10 @@ extension Supervisor {
             if let serial = keys[name], let process = processes[serial] {
                 return try join(process, request, digest, by: call)
             }
+            if request.joinsOnly {
+                throw Refusal(
+                    .processNotFound, "no process is known, any more, by this request key")
+            }
             keyed = (name, digest)
         }
         let plan = try planner.plan(request.spec, now: now)
@@ -244,7 +248,8 @@ extension Supervisor {
         case .bytes(let given): data = given
         }
         process.stdin.pending.append(
-            StdinFeed.PendingWrite(call: nil, data: data, eof: true, offset: nil))
+            StdinFeed.PendingWrite(
+                call: nil, data: data, eof: true, offset: nil, isSession: false))
         process.stdinSource = .pipe
     }
 

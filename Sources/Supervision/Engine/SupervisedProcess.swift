@@ -108,13 +108,13 @@ final class SupervisedProcess {
             (spec.output?.retainBytes).flatMap { $0 > 0 ? Int(clamping: $0) : nil }
                 ?? configuration.retainBytes,
             max(SupervisorConfiguration.mostPipedBytes, configuration.maxOutputMemory / 2))
-        let isResumable = request.held && !request.requestKey.isEmpty
+        holdsWhenFull = spec.output?.holdWhenFull ?? false
+        let isResumable = holdsWhenFull || request.held && !request.requestKey.isEmpty
         log = LogWriter(
             arena: arena,
             retainBytes: isResumable
                 ? max(retainBytes, SupervisorConfiguration.resumableBytes) : retainBytes)
         recordLimit = max(4096, min(RecordLayout.maxDataCount, retainBytes / 4))
-        holdsWhenFull = spec.output?.holdWhenFull ?? false
         isOwnable = request.policy != .none
         log.isHeld = request.held || holdsWhenFull
         record = Process()
@@ -230,6 +230,8 @@ final class StdinFeed {
         let data: [UInt8]
         let eof: Bool
         let offset: UInt64?
+        /// Of an Attach.
+        let isSession: Bool
         /// Bytes of `data` that were taken or skipped; `nil` until its turn.
         var done: Int?
     }

@@ -196,7 +196,7 @@ public final class LogReader {
     public private(set) var isCutOff = false
 
     /// Releases are told in steps of this many bytes: each is a message.
-    private static let releaseStep = 262_144
+    private static let releaseStep = 524_288
 
     /// - Parameter owner: the call that owns the process: its reading makes room in a held
     ///   process's window. 0: none, whose reading does where no call owns the process. `nil`:

@@ -20,6 +20,8 @@ public final class SupervisorLink: @unchecked Sendable {
     public struct Observer {
         /// A process's status changed; only between `watch(true)` and `watch(false)`.
         public var changed: (Process) -> Void
+        /// The supervisor has dropped the output of this ended process.
+        public var outputForgotten: (_ processID: String) -> Void
         /// The supervisor remembers this process no longer.
         public var forgotten: (_ processID: String, _ serial: UInt64) -> Void
         /// The connection is gone; every waiting command has failed. What was followed waits
@@ -28,10 +30,12 @@ public final class SupervisorLink: @unchecked Sendable {
 
         public init(
             changed: @escaping (Process) -> Void,
+            outputForgotten: @escaping (String) -> Void,
             forgotten: @escaping (String, UInt64) -> Void,
             lost: @escaping (SupervisorError) -> Void
         ) {
             self.changed = changed
+            self.outputForgotten = outputForgotten
             self.forgotten = forgotten
             self.lost = lost
         }
@@ -283,6 +287,8 @@ public final class SupervisorLink: @unchecked Sendable {
             if let process = ended.process { logs[ended.serial]?.end(process) }
         case .changed(let changed):
             if let process = changed.process { observer.changed(process) }
+        case .forgotten(let forgotten) where forgotten.outputOnly:
+            observer.outputForgotten(forgotten.processId)
         case .forgotten(let forgotten):
             observer.forgotten(forgotten.processId, forgotten.serial)
         case .welcome, nil:

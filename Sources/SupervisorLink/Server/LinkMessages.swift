@@ -37,6 +37,13 @@ extension Event {
                 })
         case .changed(let process):
             kind = .changed(.with { $0.process = process })
+        case .outputForgotten(let id, let serial):
+            kind = .forgotten(
+                .with {
+                    $0.processId = id
+                    $0.serial = serial
+                    $0.outputOnly = true
+                })
         case .forgotten(let id, let serial):
             kind = .forgotten(
                 .with {
@@ -134,6 +141,7 @@ extension StartRequest {
         requestKey = start.requestKey
         owner = start.owner
         held = start.held
+        joinsOnly = start.joinOnly
         follow = start.follow
         switch start.stdin {
         case .null: stdin = .null

@@ -571,7 +571,7 @@ const ProtobufCMessageDescriptor procgate__internal__hello__descriptor =
   (ProtobufCMessageInit) procgate__internal__hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__start__field_descriptors[8] =
+static const ProtobufCFieldDescriptor procgate__internal__start__field_descriptors[9] =
 {
   {
     "spec",
@@ -669,11 +669,24 @@ static const ProtobufCFieldDescriptor procgate__internal__start__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "join_only",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Start, join_only),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__start__field_indices_by_name[] = {
   3,   /* field[3] = field_4 */
   7,   /* field[7] = follow */
   5,   /* field[5] = held */
+  8,   /* field[8] = join_only */
   2,   /* field[2] = owner */
   6,   /* field[6] = policy */
   1,   /* field[1] = request_key */
@@ -683,7 +696,7 @@ static const unsigned procgate__internal__start__field_indices_by_name[] = {
 static const ProtobufCIntRange procgate__internal__start__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor procgate__internal__start__descriptor =
 {
@@ -693,7 +706,7 @@ const ProtobufCMessageDescriptor procgate__internal__start__descriptor =
   "Procgate__Internal__Start",
   "procgate.internal",
   sizeof(Procgate__Internal__Start),
-  8,
+  9,
   procgate__internal__start__field_descriptors,
   procgate__internal__start__field_indices_by_name,
   1,  procgate__internal__start__number_ranges,
@@ -2965,7 +2978,7 @@ const ProtobufCMessageDescriptor procgate__internal__changed__descriptor =
   (ProtobufCMessageInit) procgate__internal__changed__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__forgotten__field_descriptors[2] =
+static const ProtobufCFieldDescriptor procgate__internal__forgotten__field_descriptors[3] =
 {
   {
     "process_id",
@@ -2991,15 +3004,28 @@ static const ProtobufCFieldDescriptor procgate__internal__forgotten__field_descr
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "output_only",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Forgotten, output_only),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__forgotten__field_indices_by_name[] = {
+  2,   /* field[2] = output_only */
   0,   /* field[0] = process_id */
   1,   /* field[1] = serial */
 };
 static const ProtobufCIntRange procgate__internal__forgotten__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor procgate__internal__forgotten__descriptor =
 {
@@ -3009,7 +3035,7 @@ const ProtobufCMessageDescriptor procgate__internal__forgotten__descriptor =
   "Procgate__Internal__Forgotten",
   "procgate.internal",
   sizeof(Procgate__Internal__Forgotten),
-  2,
+  3,
   procgate__internal__forgotten__field_descriptors,
   procgate__internal__forgotten__field_indices_by_name,
   1,  procgate__internal__forgotten__number_ranges,

@@ -140,10 +140,11 @@ struct  Procgate__Internal__Start
   uint64_t held;
   int32_t policy;
   uint64_t follow;
+  uint64_t join_only;
 };
 #define PROCGATE__INTERNAL__START__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__start__descriptor) \
-    , NULL, {0,NULL}, {0,NULL}, 0, {0,NULL}, 0, 0, 0 }
+    , NULL, {0,NULL}, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0 }
 
 
 struct  Procgate__Internal__Get
@@ -617,10 +618,11 @@ struct  Procgate__Internal__Forgotten
   ProtobufCMessage base;
   ProtobufCBinaryData process_id;
   uint64_t serial;
+  uint64_t output_only;
 };
 #define PROCGATE__INTERNAL__FORGOTTEN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__forgotten__descriptor) \
-    , {0,NULL}, 0 }
+    , {0,NULL}, 0, 0 }
 
 
 /* Procgate__Internal__Command methods */
