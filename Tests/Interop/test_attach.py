@@ -125,17 +125,30 @@ def test_a_resize_without_a_terminal_is_refused(stub):
         session.end()
 
 
-def test_a_refused_input_ends_the_session_and_not_the_process(stub):
+def test_a_refused_input_ends_the_session_and_what_depends_on_it(stub):
     for input in (dict(signal="NOPE"), dict(resize=pb.TerminalSize(columns=80, rows=25))):
-        session = attach(stub, "echo up; read x; echo got $x", on_disconnect=KILL)
-        session.until(has_lines(1))
-        session.send(**input)
-        with refused(Code.INVALID_ARGUMENT if "signal" in input else Code.FAILED_PRECONDITION):
-            session.end()
-        write(stub, session.ran.id, b"it\n")
-        result = wait(stub, session.ran.id)
-        assert result.process.termination_reason == pb.TERMINATION_REASON_EXITED
-        assert result.stdout_data == b"up\ngot it\n"
+        for policy in (KILL, KEEP):
+            session = attach(stub, "echo up; read x; echo got $x", on_disconnect=policy)
+            session.until(has_lines(1))
+            session.send(**input)
+            code = Code.INVALID_ARGUMENT if "signal" in input else Code.FAILED_PRECONDITION
+            with refused(code):
+                session.end()
+            if policy == KEEP:
+                write(stub, session.ran.id, b"it\n")
+                result = wait(stub, session.ran.id)
+                assert result.process.termination_reason == pb.TERMINATION_REASON_EXITED
+                assert result.stdout_data == b"up\ngot it\n"
+            else:
+                gone = wait(stub, session.ran.id).process
+                assert gone.termination_reason == pb.TERMINATION_REASON_CALLER_GONE
+
+
+def test_the_end_of_an_input_that_is_none_is_no_failure(stub):
+    session = attach(stub, "echo up; sleep 0.2; echo down", no_stdin=True)
+    session.send(eof=True)
+    ran = session.end()
+    assert ran.stdout == b"up\ndown\n"
 
 
 def test_a_signal_does_not_wait_behind_input_that_nobody_reads(stub):

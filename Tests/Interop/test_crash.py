@@ -202,6 +202,40 @@ def test_a_held_exec_loses_nothing():
         assert ran.stdout == "".join(f"{i}\n" for i in range(1, 4000001)).encode()
 
 
+def test_a_follower_of_what_holds_back_loses_nothing():
+    with gateway() as g:
+        policy = pb.OutputPolicy(retain_bytes=MiB, hold_when_full=True)
+        id = start(g.stub, "seq 1 4000000", output=policy).id
+        ran = Ran()
+        for _ in range(4):
+            events = follow(g.stub, id, from_seq=len(ran.chunks) + 1)
+            size = 0
+            for event in events:
+                if event.WhichOneof("event") == "output":
+                    ran.chunks.append(event.output)
+                    size += len(event.output.data)
+                if size >= 5 * MiB:
+                    break
+            g.kill()
+            events.cancel()
+            g.restart()
+        collect(follow(g.stub, id, from_seq=len(ran.chunks) + 1), ran)
+        assert ran.seqs == list(range(1, len(ran.seqs) + 1))
+        assert ran.stdout == "".join(f"{i}\n" for i in range(1, 4000001)).encode()
+
+
+def test_who_has_seen_output_starts_nothing_by_a_key_that_is_forgotten(tmp_path):
+    file = tmp_path / "ran"
+    command = f"echo ran >> {file}; echo out"
+    with gateway("--retain-time", "100ms") as g:
+        id = collect(begin(g.stub, command, key="once")).id
+        eventually(lambda: not listing(g.stub).processes, what="the process to be forgotten")
+        with refused(Code.NOT_FOUND, "PROCESS_NOT_FOUND"):
+            collect(begin(g.stub, command, key="once", after=1))
+        assert file.read_text() == "ran\n"
+        assert collect(begin(g.stub, command, key="once")).id != id
+
+
 def test_a_write_whose_answer_was_lost_can_be_repeated():
     with gateway() as g:
         id = start(g.stub, "cat").id

@@ -145,6 +145,21 @@ def test_a_follower_is_told_that_the_shutdown_ended_the_process():
         assert g.wait() == 0
 
 
+def test_a_waiting_caller_gets_the_output_of_what_the_shutdown_ended():
+    for _ in range(5):
+        with gateway("--drain-timeout", "100ms") as g:
+            id = start(g.stub, "echo printed; sleep 1000").id
+            next(follow(g.stub, id))
+            waiting = g.stub.Wait.future(pb.WaitRequest(process_id=id))
+            # The call is there once another one on its connection has been answered.
+            info(g.stub)
+            g.terminate()
+            result = waiting.result(20).result
+            assert result.stdout_data == b"printed\n"
+            assert result.process.termination_reason == pb.TERMINATION_REASON_SHUTDOWN
+            assert g.wait(20) == 0
+
+
 def test_a_second_sigterm_ends_it_now():
     with gateway("--drain-timeout", "1h") as g:
         events = begin(g.stub, "echo x; sleep 1000")

@@ -110,7 +110,14 @@ final class Harness {
     }
 
     func end(of id: String, seconds: Double = 20) throws -> Process {
-        try process { supervisor.awaitEnd(of: id, by: $0) }
+        let call = newCall()
+        supervisor.awaitEnd(of: id, by: call)
+        guard case .started(let started) = try answer(to: call) else {
+            Issue.record("no answer of an end")
+            throw TimedOut()
+        }
+        supervisor.unfollow(started.serial, by: call.link)
+        return started.process
     }
 
     func run(_ spec: ProcessSpec, _ change: (inout StartRequest) -> Void = { _ in }) throws

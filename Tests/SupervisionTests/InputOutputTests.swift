@@ -53,12 +53,12 @@ extension WithProcesses {
                 return
             }
             let serial = started.serial
-            try harness.waitForOutput(of: started.process.id, count: 4 << 20)
+            try harness.waitForOutput(of: started.process.id, count: 1 << 20)
             try harness.turn(for: .milliseconds(50))
             let stuck = try harness.process { harness.supervisor.get(started.process.id, by: $0) }
             #expect(stuck.status == .running)
-            #expect(stuck.stdoutBytes >= 4 << 20)
-            #expect(stuck.stdoutBytes < 6 << 20)
+            #expect(stuck.stdoutBytes >= 1 << 20)
+            #expect(stuck.stdoutBytes < 3 << 20)
             #expect(stuck.firstRetainedSeq == 1)
             // From now on every record is taken as it comes.
             harness.supervisor.release(serial, through: stuck.lastSeq, by: owner)

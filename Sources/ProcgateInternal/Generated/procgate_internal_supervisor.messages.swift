@@ -167,8 +167,8 @@ public struct Stop: ProtobufMessage {
     public init() {}
 }
 
-/// Reply: ProcessReply once the process has ended. Ended means: its `exited` was
-/// recorded; the log is complete.
+/// Reply: Started once the process has ended, with its log, which is followed from
+/// then on. Ended means: its `exited` was recorded; the log is complete.
 public struct Await: ProtobufMessage {
     public var processId: String = ""
 

@@ -17,31 +17,36 @@ extension Worker {
     func wait(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(WaitRequest.self)
         call.note = request.processId
-        let process: Process
-        if let known = endedProcess(request.processId) {
-            process = known.process
+        let result: ProcessResult
+        if let known = endedProcess(request.processId)?.process, !known.hasPrinted {
+            result = ProcessResult(of: known)
         } else {
-            process = try await ended(request.processId, within: request.timeoutMs)
-            remember(process)
+            result = try await ended(request)
+            if let process = result.process { remember(process) }
         }
-        let limit = request.maxOutputBytes == 0 ? Self.defaultOutput : request.maxOutputBytes
-        let result = try await result(of: process, atMost: Int(min(limit, Self.mostOutput)))
         try await call.send(WaitResponse.with { $0.result = result })
     }
 
-    /// Waits for the end. Throws WAIT_TIMED_OUT after `milliseconds`; 0 is none.
-    private func ended(
-        _ processID: String, within milliseconds: UInt64
-    ) async throws(GRPCStatus) -> Process {
-        let await_ = Await.with { $0.processId = processID }
-        guard milliseconds > 0 else { return try await processCommand(.await(await_)) }
+    /// Waits for the end. Throws WAIT_TIMED_OUT after the request's timeout; 0 is none.
+    ///
+    /// The output is read in the moment that the end is told: nothing is asked for afterwards, so
+    /// that a supervisor that has nothing more to do may be gone by then.
+    private func ended(_ request: WaitRequest) async throws(GRPCStatus) -> ProcessResult {
+        let bytes = request.maxOutputBytes == 0 ? Self.defaultOutput : request.maxOutputBytes
+        let limit = Int(min(bytes, Self.mostOutput))
         let link = try liveLink()
         let wait = PendingWait()
-        let limit = TimeAmount.milliseconds(Int64(clamping: min(milliseconds, 1 << 40)))
+        let await_ = Await.with { $0.processId = request.processId }
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                wait.call = link.send(.await(await_)) { continuation.resume(returning: $0) }
-                wait.timer = eventLoop.assumeIsolated().scheduleTask(in: limit) {
+                wait.call = link.follow(.await(await_)) { following in
+                    continuation.resume(
+                        returning: following.map { $0.result(newest: limit) })
+                }
+                guard request.timeoutMs > 0 else { return }
+                let time = TimeAmount.milliseconds(
+                    Int64(clamping: min(request.timeoutMs, 1 << 40)))
+                wait.timer = eventLoop.assumeIsolated().scheduleTask(in: time) {
                     wait.timedOut = true
                     link.abandonWaiting(wait.call)
                 }
@@ -51,28 +56,35 @@ extension Worker {
         }
         wait.timer?.cancel()
         do throws(SupervisorError) {
-            guard case .process(let reply) = try result.get(), let process = reply.process else {
-                throw SupervisorError.protocolViolation("a wait without its process")
-            }
-            return process
+            return try result.get()
         } catch {
             guard wait.timedOut, case .abandoned = error else { throw .supervisor(error) }
             throw .refusal(
-                .waitTimedOut, "the process still runs after \(milliseconds) ms of waiting")
+                .waitTimedOut,
+                "the process still runs after \(request.timeoutMs) ms of waiting")
         }
     }
+}
 
-    /// The process with the newest `limit` bytes of what is retained of its output.
-    private func result(
-        of process: Process, atMost limit: Int
-    ) async throws(GRPCStatus) -> ProcessResult {
-        var result = ProcessResult()
-        result.process = process
-        result.lastSeq = process.lastSeq
-        guard process.stdoutBytes > 0 || process.stderrBytes > 0 else { return result }
-        let following = try await follow(process.id)
-        let reader = LogReader(
-            following.log, from: following.started.log?.firstSeq ?? 1, owner: nil)
+extension Process {
+    fileprivate var hasPrinted: Bool { stdoutBytes > 0 || stderrBytes > 0 }
+}
+
+extension ProcessResult {
+    fileprivate init(of process: Process) {
+        self.init()
+        self.process = process
+        lastSeq = process.lastSeq
+    }
+}
+
+extension Following {
+    /// The process with the newest `limit` bytes of what is retained of its output. Lets go of
+    /// the log.
+    fileprivate func result(newest limit: Int) -> ProcessResult {
+        let process = log.process
+        var result = ProcessResult(of: process)
+        let reader = LogReader(log, from: started.log?.firstSeq ?? 1, owner: nil)
         reader.collect(newest: limit, into: &result)
         reader.close()
         let collected = UInt64(result.stdoutData.count + result.stderrData.count)

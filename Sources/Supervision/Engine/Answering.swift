@@ -17,7 +17,7 @@ extension Supervisor {
         do throws(Refusal) {
             let process = try process(id: id)
             if process.phase == .ended {
-                reply(call, .process(process.snapshot))
+                replyStarted(process, to: call, follow: true, joined: true)
             } else {
                 process.awaiting.append(call)
                 waitingCalls[call] = process.serial

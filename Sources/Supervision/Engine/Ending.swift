@@ -150,7 +150,11 @@ extension Supervisor {
             for link in followers { tell(link, .ended(serial: process.serial, record)) }
         }
         answerStarts(of: process)
-        for call in process.awaiting + process.stopping {
+        for call in process.awaiting {
+            waitingCalls[call] = nil
+            replyStarted(process, to: call, follow: true, joined: true)
+        }
+        for call in process.stopping {
             waitingCalls[call] = nil
             reply(call, .process(record))
         }
