@@ -104,7 +104,7 @@ final class Worker: @unchecked Sendable {
         }
     }
 
-    private func reply<Value: Sendable>(
+    func reply<Value: Sendable>(
         to send: (
             SupervisorLink, @escaping (Result<Value, SupervisorError>) -> Void
         ) -> UInt64

@@ -1,12 +1,15 @@
 // The frame of the link between gateway and supervisor: a message behind its length,
-// four bytes, little endian. Knows no socket.
+// four bytes, little endian. What a WriteStdin writes follows its frame, raw, so that it is
+// neither encoded nor decoded. Knows no socket.
 
 import Protobuf
 
 enum LinkFrame {
     static let lengthSize = 4
-    /// The longest message either side takes: 16 MiB of stdin with a spec around it.
-    static let maxLength = 20 << 20
+    /// The longest message either side takes: 64 MiB of stdin with a spec around it.
+    static let maxLength = 68 << 20
+    /// The longest attachment.
+    static let maxAttachedBytes = 1 << 20
 
     static func encoded(_ message: some ProtobufMessage) -> [UInt8] {
         message.withEncoded { body in

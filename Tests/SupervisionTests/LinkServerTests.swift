@@ -16,7 +16,7 @@ extension WithProcesses {
         @Test func aGatewayIsWelcomedWithTheArena() throws {
             let server = try TestServer()
             let gateway = try server.connect()
-            #expect(gateway.welcome.protocol == 1)
+            #expect(gateway.welcome.protocol == 2)
             #expect(gateway.welcome.uid == getuid())
             #expect(gateway.welcome.pid == UInt32(getpid()))
             var status = stat()
@@ -87,6 +87,41 @@ extension WithProcesses {
             #expect(failure.reason == "PROCESS_NOT_FOUND")
             // What a newer gateway may ask.
             guard case .failure = try gateway.reply(to: nil) else { throw Harness.TimedOut() }
+            try server.end()
+        }
+
+        @Test(arguments: [0, 1, 4000, 4096, 5000, 300_000, 1 << 20])
+        func stdinIsAttachedToItsCommand(count: Int) throws {
+            let server = try TestServer()
+            let gateway = try server.connect()
+            let start = Start.with { $0.spec = ProcessSpec.with { $0.command = "cat >/dev/null" } }
+            guard case .started(let started) = try gateway.reply(to: .start(start)) else {
+                throw Harness.TimedOut()
+            }
+            let write = WriteStdin.with {
+                $0.processId = started.process?.id ?? ""
+                $0.attachedBytes = UInt32(count)
+            }
+            let bytes = [UInt8](repeating: 0xFF, count: count)
+            for round in 1...3 as ClosedRange<UInt64> {
+                let reply = try gateway.reply(to: .writeStdin(write), attaching: bytes)
+                guard case .stdin(let stdin) = reply else { throw Harness.TimedOut() }
+                #expect(stdin.stdinBytes == round * UInt64(count))
+            }
+            try server.end()
+        }
+
+        @Test func anAttachmentThatIsTooLongDropsItsLink() throws {
+            let server = try TestServer()
+            let gateway = try server.connect()
+            let deaf = try server.connect()
+            deaf.send(
+                .writeStdin(WriteStdin.with { $0.attachedBytes = (1 << 20) + 1 }))
+            try server.turn(times: 5)
+            #expect(server.server.linkCount == 1)
+            guard case .failure = try gateway.reply(to: .get(Get())) else {
+                throw Harness.TimedOut()
+            }
             try server.end()
         }
 
@@ -210,13 +245,13 @@ final class TestGateway {
     }
 
     @discardableResult
-    func send(_ kind: Command.Kind?) -> UInt64 {
+    func send(_ kind: Command.Kind?, attaching attachment: [UInt8] = []) -> UInt64 {
         let command = Command.with {
             $0.call = nextCall
             $0.kind = kind
         }
         nextCall += 1
-        var frame = LinkFrame.encoded(command)[...]
+        var frame = (LinkFrame.encoded(command) + attachment)[...]
         while !frame.isEmpty {
             let sent = frame.withUnsafeBytes { clinux_send(raw, $0.baseAddress, $0.count, -1) }
             if sent < 0, errno != EAGAIN { break }
@@ -225,8 +260,10 @@ final class TestGateway {
         return command.call
     }
 
-    func reply(to kind: Command.Kind?) throws -> Reply.Kind {
-        let call = send(kind)
+    func reply(
+        to kind: Command.Kind?, attaching attachment: [UInt8] = []
+    ) throws -> Reply.Kind {
+        let call = send(kind, attaching: attachment)
         return try event { event in
             if case .reply(let reply) = event, reply.call == call { return reply.kind }
             return nil

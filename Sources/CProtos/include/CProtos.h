@@ -147,7 +147,7 @@ static inline const ProtobufCMessageDescriptor *procgate__v1__get_gateway_respon
 }
 
 const uint8_t *procgate_internal_supervisor_proto(void);
-static const size_t procgate_internal_supervisor_proto_size = 5996;
+static const size_t procgate_internal_supervisor_proto_size = 6015;
 static inline const ProtobufCMessageDescriptor *procgate__internal__command__layout(void) {
     return &procgate__internal__command__descriptor;
 }

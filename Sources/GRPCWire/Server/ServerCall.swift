@@ -111,37 +111,6 @@ public final class ServerCall: @unchecked Sendable {
         }
     }
 
-    /// The next message; nil: the caller has half-closed.
-    nonisolated(nonsending) public func next<M: ProtobufMessage>(_ type: M.Type)
-        async throws(GRPCStatus) -> M?
-    {
-        guard let bytes = try await nextMessage() else { return nil }
-        return try Self.decode(bytes)
-    }
-
-    /// The only message of a unary or server-streaming call.
-    nonisolated(nonsending) public func request<M: ProtobufMessage>(_ type: M.Type)
-        async throws(GRPCStatus) -> M
-    {
-        guard let bytes = try await nextMessage() else {
-            throw GRPCStatus(.unimplemented, "the method takes one message, none came")
-        }
-        guard try await nextMessage() == nil else {
-            throw GRPCStatus(.unimplemented, "the method takes one message, more came")
-        }
-        return try Self.decode(bytes)
-    }
-
-    static func decode<M: ProtobufMessage>(_ bytes: ByteBuffer) throws(GRPCStatus) -> M {
-        do throws(ProtobufError) {
-            return try bytes.withUnsafeReadableBytes { raw throws(ProtobufError) in
-                try M(decoding: raw, memoryLimit: ProtobufLimits.memoryBytes)
-            }
-        } catch {
-            throw GRPCStatus(.internal, "a message is not a \(M.fullName): \(error)")
-        }
-    }
-
     private enum Taken {
         case message(ByteBuffer)
         case end

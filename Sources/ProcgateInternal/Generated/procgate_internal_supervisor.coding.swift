@@ -388,7 +388,7 @@ extension WriteStdin: CMessage {
         throws(ProtobufError)
     {
         self.processId = try arena.string(fields.pointee.process_id)
-        self.data = arena.bytes(fields.pointee.data)
+        self.attachedBytes = fields.pointee.attached_bytes
         self.eof = fields.pointee.eof != 0
         self.hasOffset = fields.pointee.has_offset != 0
         self.offset = fields.pointee.offset
@@ -399,7 +399,7 @@ extension WriteStdin: CMessage {
         to fields: UnsafeMutablePointer<Procgate__Internal__WriteStdin>, in arena: Arena
     ) {
         fields.pointee.process_id = arena.data(self.processId)
-        fields.pointee.data = arena.data(self.data)
+        fields.pointee.attached_bytes = self.attachedBytes
         fields.pointee.eof = self.eof ? 1 : 0
         fields.pointee.has_offset = self.hasOffset ? 1 : 0
         fields.pointee.offset = self.offset

@@ -126,7 +126,8 @@ public struct RetireAck: ProtobufMessage {
 /// `eof` is set. At most 256 KiB of data in one command.
 public struct WriteStdin: ProtobufMessage {
     public var processId: String = ""
-    public var data: [UInt8] = []
+    /// So many bytes follow behind the command's frame, as they are: the data.
+    public var attachedBytes: UInt32 = 0
     public var eof: Bool = false
     public var hasOffset: Bool = false
     public var offset: UInt64 = 0

@@ -2,6 +2,7 @@
 // does goes out.
 
 import GRPCWire
+import NIOCore
 import ProcgateInternal
 import ProcgateV1
 import Protobuf
@@ -143,12 +144,12 @@ extension Worker {
             do throws(GRPCStatus) {
                 switch piece {
                 case .data(let data):
-                    _ = try await write(data, eof: false, by: &writer)
+                    _ = try await write(ByteBuffer(bytes: data), eof: false, by: &writer)
                 case .end where hasEnded:
                     continue
                 case .end:
                     hasEnded = true
-                    _ = try await write([], eof: true, by: &writer)
+                    _ = try await write(ByteBuffer(), eof: true, by: &writer)
                 }
             } catch
                 where error.isAboutAnEndedProcess

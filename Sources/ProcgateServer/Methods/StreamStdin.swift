@@ -7,18 +7,18 @@ import Protobuf
 
 extension Worker {
     func streamStdin(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
-        guard let first = try await call.next(StreamStdinRequest.self) else {
-            throw GRPCStatus(.invalidArgument, "the stream has no message")
-        }
+        guard
+            let (first, firstData) = try await call.next(
+                StreamStdinRequest.self, detaching: Self.dataField)
+        else { throw GRPCStatus(.invalidArgument, "the stream has no message") }
         call.note = first.processId
         var writer = StdinWriter(processID: first.processId)
         if case .offset(let offset) = first.position { writer.offset = offset }
-        var message = first
-        var bytes: UInt64 = 0
-        while true {
-            bytes = try await write(message.data, eof: message.eof, by: &writer)
-            guard let next = try await call.next(StreamStdinRequest.self) else { break }
-            message = next
+        var bytes = try await write(firstData, eof: first.eof, by: &writer)
+        while let (message, data) = try await call.next(
+            StreamStdinRequest.self, detaching: Self.dataField)
+        {
+            bytes = try await write(data, eof: message.eof, by: &writer)
         }
         try await call.send(StreamStdinResponse.with { $0.stdinBytes = bytes })
     }

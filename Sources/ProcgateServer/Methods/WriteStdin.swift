@@ -1,6 +1,7 @@
 // WriteStdin: returns once every byte was taken by the process's stdin.
 
 import GRPCWire
+import NIOCore
 import ProcgateInternal
 import ProcgateV1
 import Protobuf
@@ -10,28 +11,34 @@ extension Worker {
     static let stdinPiece = 262_144
 
     func writeStdin(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
-        let request = try await call.request(WriteStdinRequest.self)
+        let (request, data) = try await call.request(
+            WriteStdinRequest.self, detaching: Self.dataField)
         call.note = request.processId
         var writer = StdinWriter(processID: request.processId)
         if case .offset(let offset) = request.position { writer.offset = offset }
-        let bytes = try await write(request.data, eof: request.eof, by: &writer)
+        let bytes = try await write(data, eof: request.eof, by: &writer)
         try await call.send(WriteStdinResponse.with { $0.stdinBytes = bytes })
     }
+
+    /// The number of `data` in WriteStdinRequest and StreamStdinRequest. It is not decoded: what
+    /// came in goes on as it is.
+    static let dataField: UInt32 = 2
 
     /// Writes `data` in pieces, each when the one before it was taken. Returns how much
     /// of stdin was accepted in all.
     func write(
-        _ data: [UInt8], eof: Bool, by writer: inout StdinWriter
+        _ data: ByteBuffer, eof: Bool, by writer: inout StdinWriter
     ) async throws(GRPCStatus) -> UInt64 {
-        var rest = data[...]
+        var rest = data
         while true {
-            let piece = rest.prefix(Self.stdinPiece)
-            rest = rest.dropFirst(piece.count)
-            let command = writer.command(Array(piece), eof: eof && rest.isEmpty)
-            guard case .stdin(let reply) = try await self.command(.writeStdin(command)) else {
-                throw Self.unexpectedReply
+            let count = min(rest.readableBytes, Self.stdinPiece)
+            let piece = rest.readSlice(length: count) ?? ByteBuffer()
+            let command = writer.command(count, eof: eof && rest.readableBytes == 0)
+            let kind = try await reply { link, completion in
+                link.send(.writeStdin(command), attaching: piece, completion: completion)
             }
-            if rest.isEmpty { return reply.stdinBytes }
+            guard case .stdin(let reply) = kind else { throw Self.unexpectedReply }
+            if rest.readableBytes == 0 { return reply.stdinBytes }
         }
     }
 }
@@ -43,18 +50,18 @@ struct StdinWriter {
     var offset: UInt64?
     var refusesTerminalEnd = false
 
-    /// The next command. Offsets that run past 64 bits stay there: beyond what was
-    /// accepted, as the supervisor will say.
-    mutating func command(_ data: [UInt8], eof: Bool) -> WriteStdin {
+    /// The next command, with `count` bytes attached. Offsets that run past 64 bits stay there:
+    /// beyond what was accepted, as the supervisor will say.
+    mutating func command(_ count: Int, eof: Bool) -> WriteStdin {
         var command = WriteStdin()
         command.processId = processID
-        command.data = data
+        command.attachedBytes = UInt32(count)
         command.eof = eof
         command.refuseTerminalEof = refusesTerminalEnd
         if let offset {
             command.hasOffset = true
             command.offset = offset
-            let (next, overflows) = offset.addingReportingOverflow(UInt64(data.count))
+            let (next, overflows) = offset.addingReportingOverflow(UInt64(count))
             self.offset = overflows ? .max : next
         }
         return command

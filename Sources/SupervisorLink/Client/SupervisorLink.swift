@@ -52,6 +52,8 @@ public final class SupervisorLink: @unchecked Sendable {
     private var waiting: [UInt64: (Result<Reply.Kind, SupervisorError>) -> Void] = [:]
     private var logs: [UInt64: FollowedLog] = [:]
     private var outgoing = ByteBuffer()
+    /// What goes before `outgoing`: attachments, and what goes before them.
+    private var outgoingPieces: [ByteBuffer] = []
     private var flushIsScheduled = false
     private var lateFlushIsScheduled = false
 
@@ -100,9 +102,11 @@ public final class SupervisorLink: @unchecked Sendable {
 
     /// Sends a command whose reply comes to `completion`, on the loop. Returns the
     /// number to abandon it by.
+    /// - Parameter attachment: the data of a WriteStdin, which says how many bytes they are; at
+    ///   most 1 MiB.
     @discardableResult
     public func send(
-        _ kind: Command.Kind,
+        _ kind: Command.Kind, attaching attachment: ByteBuffer = ByteBuffer(),
         completion: @escaping (Result<Reply.Kind, SupervisorError>) -> Void
     ) -> UInt64 {
         eventLoop.assertInEventLoop()
@@ -114,6 +118,7 @@ public final class SupervisorLink: @unchecked Sendable {
         nextCall += 1
         waiting[call] = completion
         write(kind, call: call)
+        if attachment.readableBytes > 0 { attach(attachment) }
         return call
     }
 
@@ -349,9 +354,22 @@ public final class SupervisorLink: @unchecked Sendable {
     /// How long what can wait does, at most.
     private static let longestWait = TimeAmount.milliseconds(10)
 
+    /// Behind the command that was written last.
+    private func attach(_ attachment: ByteBuffer) {
+        outgoingPieces.append(outgoing)
+        outgoingPieces.append(attachment)
+        outgoing = ByteBuffer()
+    }
+
     private func flush() {
         flushIsScheduled = false
-        guard outgoing.readableBytes > 0, let channel else { return }
+        guard let channel else { return }
+        if !outgoingPieces.isEmpty {
+            for piece in outgoingPieces { channel.write(piece, promise: nil) }
+            outgoingPieces.removeAll(keepingCapacity: true)
+            if outgoing.readableBytes == 0 { return channel.flush() }
+        }
+        guard outgoing.readableBytes > 0 else { return }
         let bytes = outgoing
         outgoing = ByteBuffer()
         channel.writeAndFlush(bytes, promise: nil)

@@ -13,7 +13,7 @@ import Protobuf
 /// Owns the descriptor until the link takes it.
 public struct SupervisorSocket: ~Copyable {
     /// What this build speaks.
-    public static let protocolVersion: UInt32 = 1
+    public static let protocolVersion: UInt32 = 2
 
     let welcome: Welcome
     let arena: ArenaMapping

@@ -20,6 +20,10 @@ final class LinkConnection {
     var isWaitingForRoom = false
 
     private var input: [UInt8] = []
+    /// A command whose attachment has come in part.
+    private var attaching: (command: Command, bytes: [UInt8], have: Int)?
+    /// There was more than a small read takes: the next one is large.
+    private var isBusy = false
     private var output: [UInt8] = []
     private var sentCount = 0
 
@@ -36,15 +40,23 @@ final class LinkConnection {
 
     // MARK: In
 
-    /// Reads once, by way of `scratch`, and calls `handle` with each complete command.
-    /// `handle` returns whether to go on.
+    /// Most commands are small, and what is attached to one is not to be read by way of `scratch`.
+    private static let smallReadBytes = 4096
+
+    /// Reads once, by way of `scratch` or straight into an attachment, and calls `handle` with
+    /// each complete command and what was attached to it. `handle` returns whether to go on.
     func receive(
-        through scratch: UnsafeMutableRawBufferPointer, handle: (Command) -> Bool
+        through scratch: UnsafeMutableRawBufferPointer, handle: (Command, [UInt8]) -> Bool
     ) -> Reading {
-        switch descriptor.read(into: scratch) {
+        if attaching != nil { return receiveAttachment(handle) }
+        let room = isBusy ? scratch.count : min(Self.smallReadBytes, scratch.count)
+        switch descriptor.read(
+            into: UnsafeMutableRawBufferPointer(rebasing: scratch.prefix(room)))
+        {
         case .later: return .open
         case .end, .failed: return .over
         case .bytes(let count):
+            isBusy = count == room
             let bytes = UnsafeRawBufferPointer(rebasing: scratch.prefix(count))
             guard !input.isEmpty else {
                 guard let used = parse(bytes, handle) else { return .over }
@@ -59,16 +71,46 @@ final class LinkConnection {
         }
     }
 
-    /// Returns how many bytes were complete messages; `nil` where the link is to go.
-    private func parse(_ bytes: UnsafeRawBufferPointer, _ handle: (Command) -> Bool) -> Int? {
+    private func receiveAttachment(_ handle: (Command, [UInt8]) -> Bool) -> Reading {
+        guard var (command, bytes, have) = attaching else { return .open }
+        // Not copied while it is written to.
+        attaching = nil
+        let reading = bytes.withUnsafeMutableBytes {
+            descriptor.read(into: UnsafeMutableRawBufferPointer(rebasing: $0[have...]))
+        }
+        switch reading {
+        case .later: break
+        case .end, .failed: return .over
+        case .bytes(let count): have += count
+        }
+        if have == bytes.count { return handle(command, bytes) ? .open : .over }
+        attaching = (command, bytes, have)
+        return .open
+    }
+
+    /// Returns how many bytes were taken; `nil` where the link is to go.
+    private func parse(
+        _ bytes: UnsafeRawBufferPointer, _ handle: (Command, [UInt8]) -> Bool
+    ) -> Int? {
         var start = 0
         while bytes.count - start >= LinkFrame.lengthSize {
             guard let length = LinkFrame.length(bytes[start...]) else { return nil }
             let begin = start + LinkFrame.lengthSize
             guard bytes.count - begin >= length else { break }
             let body = UnsafeRawBufferPointer(rebasing: bytes[begin..<begin + length])
-            guard let command = try? Command(decoding: body), handle(command) else { return nil }
+            guard let command = try? Command(decoding: body) else { return nil }
             start = begin + length
+            let attached = command.attachedBytes
+            guard attached <= LinkFrame.maxAttachedBytes else { return nil }
+            let here = bytes[start...].prefix(attached)
+            start += here.count
+            var attachment = [UInt8](here)
+            guard here.count == attached else {
+                attachment += [UInt8](repeating: 0, count: attached - here.count)
+                attaching = (command, attachment, here.count)
+                break
+            }
+            guard handle(command, attachment) else { return nil }
         }
         return start
     }
@@ -116,5 +158,12 @@ final class LinkConnection {
             sentCount = 0
         }
         return true
+    }
+}
+
+extension Command {
+    fileprivate var attachedBytes: Int {
+        guard case .writeStdin(let write) = kind else { return 0 }
+        return Int(write.attachedBytes)
     }
 }

@@ -157,9 +157,9 @@ extension StartRequest {
 }
 
 extension StdinWrite {
-    init(_ write: WriteStdin) {
+    init(_ write: WriteStdin, _ attachment: [UInt8]) {
         self.init()
-        data = write.data
+        data = attachment
         eof = write.eof
         offset = write.hasOffset ? write.offset : nil
         refusesTerminalEOF = write.refuseTerminalEof

@@ -32,7 +32,7 @@ public func runSupervisor(
 
 /// Not thread-safe.
 final class LinkServer {
-    static let protocolVersion: UInt32 = 1
+    static let protocolVersion: UInt32 = 2
     private static let listenerNumber: UInt64 = 0
     private static let readBytes = 256 << 10
     /// One gateway has one link for each of its event loops.
@@ -129,8 +129,8 @@ final class LinkServer {
     private func serve(_ link: LinkConnection, _ readiness: Readiness) {
         if readiness.contains(.output) { unflushed.insert(link.number) }
         guard !readiness.isDisjoint(with: [.input, .hangUp, .error]) else { return }
-        let reading = link.receive(through: scratch) { command in
-            handle(command, from: link)
+        let reading = link.receive(through: scratch) { command, attachment in
+            handle(command, attachment, from: link)
         }
         if case .over = reading { drop(link) }
     }
@@ -189,7 +189,9 @@ final class LinkServer {
     // MARK: In
 
     /// Returns whether the link goes on.
-    private func handle(_ command: Command, from link: LinkConnection) -> Bool {
+    private func handle(
+        _ command: Command, _ attachment: [UInt8], from link: LinkConnection
+    ) -> Bool {
         guard let kind = command.kind else {
             guard link.isGreeted else { return false }
             refuseUnknown(command.call, of: link)
@@ -197,7 +199,7 @@ final class LinkServer {
         }
         if case .hello = kind { return welcome(link) }
         guard link.isGreeted else { return false }
-        act(kind, for: CallID(link: link.number, call: command.call))
+        act(kind, attachment, for: CallID(link: link.number, call: command.call))
         return true
     }
 
@@ -236,7 +238,7 @@ final class LinkServer {
         unflushed.insert(link.number)
     }
 
-    private func act(_ kind: Command.Kind, for call: CallID) {
+    private func act(_ kind: Command.Kind, _ attachment: [UInt8], for call: CallID) {
         switch kind {
         case .hello: return
         case .start(let start): supervisor.start(StartRequest(start), by: call)
@@ -250,7 +252,7 @@ final class LinkServer {
             supervisor.acknowledgeRetired(
                 acknowledgement.serial, ordinal: acknowledgement.ordinal, by: call.link)
         case .writeStdin(let write):
-            supervisor.write(StdinWrite(write), to: write.processId, by: call)
+            supervisor.write(StdinWrite(write, attachment), to: write.processId, by: call)
         case .resize(let resize):
             supervisor.resize(resize.processId, to: resize.size ?? TerminalSize(), by: call)
         case .sendSignal(let signal):

@@ -1098,12 +1098,12 @@ static const ProtobufCFieldDescriptor procgate__internal__write_stdin__field_des
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "data",
+    "attached_bytes",
     2,
     PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BYTES,
+    PROTOBUF_C_TYPE_UINT32,
     0,   /* quantifier_offset */
-    offsetof(Procgate__Internal__WriteStdin, data),
+    offsetof(Procgate__Internal__WriteStdin, attached_bytes),
     NULL,
     NULL,
     0,             /* flags */
@@ -1159,7 +1159,7 @@ static const ProtobufCFieldDescriptor procgate__internal__write_stdin__field_des
   },
 };
 static const unsigned procgate__internal__write_stdin__field_indices_by_name[] = {
-  1,   /* field[1] = data */
+  1,   /* field[1] = attached_bytes */
   2,   /* field[2] = eof */
   3,   /* field[3] = has_offset */
   4,   /* field[4] = offset */

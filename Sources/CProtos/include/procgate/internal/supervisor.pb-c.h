@@ -231,7 +231,7 @@ struct  Procgate__Internal__WriteStdin
 {
   ProtobufCMessage base;
   ProtobufCBinaryData process_id;
-  ProtobufCBinaryData data;
+  uint32_t attached_bytes;
   uint64_t eof;
   uint64_t has_offset;
   uint64_t offset;
@@ -239,7 +239,7 @@ struct  Procgate__Internal__WriteStdin
 };
 #define PROCGATE__INTERNAL__WRITE_STDIN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__write_stdin__descriptor) \
-    , {0,NULL}, {0,NULL}, 0, 0, 0, 0 }
+    , {0,NULL}, 0, 0, 0, 0, 0 }
 
 
 struct  Procgate__Internal__Resize
