@@ -23,13 +23,16 @@ struct TerminalSession {
     func run(reading: Bool, endsWithCaller: Bool) async throws -> ExitCode {
         let hasTerminal = reading && Terminal.isInput
         let isRaw = hasTerminal && isTerminal
-        // ^C at a process without a terminal is a signal here, which is passed on.
+        // ^C at a process without a terminal is a signal here, which is passed on. On a raw
+        // terminal no key makes a signal: whoever sends one means this program.
         let passesInterrupts = !isRaw && (endsWithCaller || hasTerminal)
         let signals = try SignalSource.take(
-            [SIGTERM, SIGHUP, SIGWINCH] + (passesInterrupts ? [SIGINT, SIGQUIT] : []))
+            [SIGTERM, SIGHUP, SIGWINCH]
+                + (isRaw || passesInterrupts ? [SIGINT, SIGQUIT] : []))
         if isRaw { try Terminal.makeRaw() } else if hasTerminal { try Terminal.passDetachKeys() }
         defer { Terminal.restore() }
-        let relaying = relay(signals, endsWithCaller: endsWithCaller)
+        let relaying = relay(
+            signals, endsWithCaller: endsWithCaller, passesInterrupts: passesInterrupts)
         let typing = reading ? type(canLeave: hasTerminal) : nil
         defer {
             relaying.cancel()
@@ -61,7 +64,9 @@ struct TerminalSession {
         return nil
     }
 
-    private func relay(_ signals: AsyncStream<Int32>, endsWithCaller: Bool) -> Task<Void, Never> {
+    private func relay(
+        _ signals: AsyncStream<Int32>, endsWithCaller: Bool, passesInterrupts: Bool
+    ) -> Task<Void, Never> {
         let session = session
         let isTerminal = isTerminal
         return Task {
@@ -71,11 +76,11 @@ struct TerminalSession {
                     if isTerminal { try? await session.resize(Terminal.size) }
                     continue
                 }
-                let isInterrupt = number == SIGINT || number == SIGQUIT
-                if endsWithCaller || isInterrupt {
+                if passesInterrupts, number == SIGINT || number == SIGQUIT {
                     _ = try? await session.process.signal(SignalSource.name(number))
-                    if isInterrupt { continue }
+                    continue
                 }
+                if endsWithCaller { await Farewell.pass(number, to: session.process) }
                 Terminal.restore()
                 exit(128 + number)
             }

@@ -148,6 +148,31 @@ def test_the_terminal_is_as_before_after_every_way_out(served, terminal):
     eventually(lambda: get(served.stub, process.id).ended_at, 10)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize("command", ["exec", "attach"])
+def test_a_signal_from_elsewhere_gives_the_terminal_back(served, terminal, command, number):
+    label = f"sent={command}{number}"
+    script = "trap '' INT QUIT; echo up; sleep 1000"
+    terminal.line("stty -a > /tmp/$$.before")
+    if command == "attach":
+        words = ("start", "-t", "--label", label, "--", script)
+        done = procgate(*words, environment=served.client)
+        words = ["attach", done.stdout.decode().strip()]
+        terminal.line("clear; $P " + " ".join(words) + "; echo left with $?")
+    else:
+        words = ["exec", "-t", "--label", label]
+        terminal.line("clear; $P " + " ".join(words) + f' -- "{script}"; echo left with $?')
+    terminal.shows(re.compile(r"^up$", re.M).search)
+    (client,) = [pid for pid in pids() if arguments(pid)[1 : 1 + len(words)] == words]
+    os.kill(client, number)
+    terminal.shows(f"left with {128 + number}")
+    terminal.line("clear; stty -a | cmp - /tmp/$$.before; echo compared with $?; rm /tmp/$$.before")
+    terminal.shows("compared with 0")
+    (process,) = listing(served.stub, labels=dict([label.split("=")])).processes
+    assert not get(served.stub, process.id).ended_at
+    assert procgate("stop", process.id, "--grace", "0s", environment=served.client).returncode == 0
+
+
 def test_tables_fit_the_terminal_and_have_colour_there_alone(served, terminal):
     done = procgate("exec", "--", "true " + "word " * 60, environment=served.client)
     assert done.returncode == 0
