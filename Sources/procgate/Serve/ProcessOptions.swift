@@ -100,7 +100,8 @@ struct ProcessOptions: ParsableArguments {
     /// What `serve` starts its supervisor with.
     func superviseArguments(stateDirectory: String) -> [String] {
         var arguments = [
-            "supervise", "--state-directory", stateDirectory, "--shell", shell,
+            "supervise", "--report-failure", "--state-directory", stateDirectory,
+            "--shell", shell,
             "--max-running", String(maxRunning), "--max-queued", String(maxQueued),
             "--grace-period", gracePeriod.description,
             "--resume-window", resumeWindow.description,
