@@ -215,6 +215,20 @@ def test_signal_reaches_who_is_meant(served):
     assert late.returncode == 1 and process.id in late.stderr.decode()
 
 
+def test_a_queued_process_is_not_said_to_have_ended():
+    with gateway("--max-running", "1") as g:
+        g.client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        start(g.stub, "sleep 1000")
+        queued = start(g.stub, "true")
+        refused = procgate("signal", queued.id, "HUP", environment=g.client)
+        told = refused.stderr.decode()
+        assert refused.returncode == 1 and len(told.splitlines()) == 1
+        assert "still queued" in told and "ended" not in told and queued.id in told
+        assert procgate("signal", queued.id, "INT", environment=g.client).returncode == 0
+        late = procgate("signal", queued.id, "HUP", environment=g.client)
+        assert late.returncode == 1 and "has ended" in late.stderr.decode()
+
+
 def test_exec_goes_on_when_the_gateway_is_restarted():
     with gateway() as g:
         client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
