@@ -1,5 +1,6 @@
 // What the library says went wrong, as the line and the exit status of a command.
 
+import GRPCWire
 import Glibc
 import ProcgateClient
 
@@ -9,10 +10,7 @@ extension Failure {
         switch error.reason {
         case .gatewayUnavailable:
             self = Self.unreachable(address, error)
-        case .tlsFailed:
-            self.init(
-                "\(error.message): name the roots of its certificate with --tls-ca",
-                status: .unreachable)
+        case .tlsFailed: self = Self.tls(error)
         case .supervisorUnavailable:
             self.init(
                 "the gateway at \(address) has no supervisor (\(error.message)): see its log",
@@ -28,6 +26,23 @@ extension Failure {
             self.init("\(error.message): procgate ps shows those that are known")
         default: self.init(error.message)
         }
+    }
+
+    /// Other roots help only where those that are trusted have not issued the certificate, which
+    /// the message alone tells.
+    private static func tls(_ error: SandboxError) -> Failure {
+        if error.code == .invalidArgument {
+            let isOfRoots = error.message.contains("roots")
+            return Failure(
+                "\(error.message): see "
+                    + (isOfRoots ? "--tls-ca" : "--tls-certificate and --tls-key"))
+        }
+        guard error.message.contains("has issued it") else {
+            return Failure(error.message, status: .unreachable)
+        }
+        return Failure(
+            "\(error.message): name the roots of its certificate with --tls-ca",
+            status: .unreachable)
     }
 
     private static func unreachable(_ address: String, _ error: SandboxError) -> Failure {

@@ -49,7 +49,22 @@ def test_a_gateway_whose_certificate_is_not_trusted_is_not_reached(authority):
     with gateway("--tls-certificate", certificate, "--tls-key", key) as g:
         address = f"https://localhost:{g.port}"
         told = refused(69, "--address", address, environment={"PROCGATE_TOKEN": g.token})
-        assert address in told
+        assert address in told and "--tls-ca" in told
+
+
+def test_roots_are_no_advice_for_what_they_do_not_help(authority):
+    with gateway() as g:
+        told = refused(69, "--address", f"https://{g.address}", "--tls-ca", authority.certificate)
+        assert "--tls-ca" not in told
+
+
+def test_a_key_that_is_not_the_certificates_is_told_before_anybody_is_called(authority):
+    certificate, _ = authority.issue("one")
+    _, key = authority.issue("two")
+    words = ("--tls-certificate", certificate, "--tls-key", key)
+    told = refused(1, "--address", "https://localhost:1", *words)
+    assert "do not belong together" in told
+    assert "--tls-certificate and --tls-key" in told and "--tls-ca" not in told
 
 
 def test_a_gateway_that_demands_a_certificate_says_no_raw_words(authority):
