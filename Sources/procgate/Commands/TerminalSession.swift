@@ -40,7 +40,8 @@ struct TerminalSession {
         }
         let ended: ProcessResult?
         do {
-            ended = try await follow(EventPrinter(json: json, isRaw: isRaw))
+            ended = try await follow(
+                EventPrinter(json: json, isRaw: isRaw), hasJoined: !endsWithCaller)
         } catch {
             // Nobody sees what it does: what was to end with this program does.
             if endsWithCaller && !(error is SandboxError) {
@@ -55,11 +56,13 @@ struct TerminalSession {
     }
 
     /// Prints what happens up to the exit; `nil` where the session was left before it.
-    private func follow(_ printer: EventPrinter) async throws -> ProcessResult? {
-        if json { try await printer.started(session.process.summary) }
-        for try await event in session {
+    private func follow(
+        _ printer: EventPrinter, hasJoined: Bool
+    ) async throws -> ProcessResult? {
+        if hasJoined { try await printer.joined(session.process.summary) }
+        for try await event in session.events {
             try await printer.print(event)
-            if case .exit(let result) = event { return result }
+            if case .output(.exit(let result)) = event { return result }
         }
         return nil
     }

@@ -153,6 +153,23 @@ def test_exec_prints_its_events_as_json(served):
     assert done.returncode == 3
 
 
+def test_exec_prints_as_json_that_it_is_queued_when_it_is():
+    with gateway("--max-running", "1") as g:
+        g.client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        first = start(g.stub, "sleep 1000")
+        words = ("exec", "--json", "--", "echo out")
+        with popen(g, *words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
+            queued = json.loads(client.stdout.readline())["queued"]
+            assert queued["status"] == "queued" and queued["startedAt"] is None
+            assert client.poll() is None
+            procgate("stop", first.id, "--grace", "0s", environment=g.client)
+            rest = [json.loads(line) for line in client.stdout]
+            assert [next(iter(event)) for event in rest] == ["started", "output", "exited"]
+            assert rest[0]["started"]["id"] == queued["id"]
+            assert rest[0]["started"]["status"] == "running"
+            assert client.wait(10) == 0
+
+
 def test_every_command_prints_json(served):
     def call(*words):
         done = procgate(*words, "--json", environment=served.client)
