@@ -33,7 +33,7 @@ struct TerminalSession {
         defer { Terminal.restore() }
         let relaying = relay(
             signals, endsWithCaller: endsWithCaller, passesInterrupts: passesInterrupts)
-        let typing = reading ? type(canLeave: hasTerminal) : nil
+        let typing = reading ? type(canLeave: hasTerminal, isRaw: isRaw) : nil
         defer {
             relaying.cancel()
             typing?.cancel()
@@ -91,13 +91,16 @@ struct TerminalSession {
     }
 
     /// Until ^P^Q or the end of the input, which closes the process's.
-    private func type(canLeave: Bool) -> Task<Void, Never> {
+    private func type(canLeave: Bool, isRaw: Bool) -> Task<Void, Never> {
         let session = session
         return Task {
             var keys = DetachKeys()
             var last: UInt8?
             do {
                 for try await typed in DescriptorInput.standard {
+                    if isRaw, typed.contains(Self.interruptKey), await interruptQueued() {
+                        continue
+                    }
                     let (pass, detach) = canLeave ? keys.take(typed) : (typed, false)
                     if !pass.isEmpty { try await session.write(pass) }
                     if detach { return session.detach() }
@@ -111,6 +114,20 @@ struct TerminalSession {
                 // The process is gone, or the gateway: the output's reader says so.
             }
         }
+    }
+
+    /// ^C.
+    private static let interruptKey: UInt8 = 0x03
+
+    /// A process that is queued has no terminal yet that would make a signal of the key: it is
+    /// sent here, and the process never starts.
+    /// - Returns: Whether it was. As on a terminal, what was typed with it is dropped.
+    private func interruptQueued() async -> Bool {
+        let process = session.process
+        // Nobody tells a session that joined when its process starts: it is asked.
+        guard process.status == .queued, (try? await process.refresh())?.status == .queued
+        else { return false }
+        return (try? await process.signal(.int)) ?? false
     }
 
     /// A terminal has no end of its own: there ^D is typed. Within a line the first hands over
