@@ -41,6 +41,26 @@ def test_an_archive_goes_in_and_comes_out_whole(served, tmp_path):
         assert (tmp_path / "in" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
+@pytest.mark.parametrize("limit", ["64KiB", "1KiB", "320B"])
+def test_input_fits_the_messages_that_the_gateway_takes(limit, tmp_path):
+    typed = os.urandom(3_000_000 if limit == "64KiB" else 20_000)
+    (tmp_path / "typed").write_bytes(typed)
+    with gateway("--max-message-bytes", limit) as g:
+        client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        done = procgate("exec", "-i", "--", "cat", input=typed, environment=client)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == typed
+        id = procgate("start", "--", "cat", environment=client).stdout.decode().strip()
+        done = procgate("stdin", id, tmp_path / "typed", environment=client)
+        assert done.returncode == 0, done.stderr
+        logs = procgate("logs", id, "--follow", environment=client)
+        assert logs.stdout == typed
+        attached = procgate("start", "--", "cat", environment=client).stdout.decode().strip()
+        done = procgate("attach", attached, input=typed, environment=client)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == typed
+
+
 def test_a_reader_that_goes_ends_the_command_without_a_word(served):
     with popen(
         served, "exec", "--label", "cli=pipe", "--", "yes",
