@@ -61,6 +61,17 @@ def test_input_fits_the_messages_that_the_gateway_takes(limit, tmp_path):
         assert done.stdout == typed
 
 
+def test_what_follows_the_first_word_of_a_command_is_its_own(served):
+    for words, printed in (
+        (("echo", "-n", "hi"), b"hi"),
+        (("--env", "A=1", "sh", "-c", "echo $A $0 $1", "--json", "--help"), b"1 --json --help\n"),
+        (("echo", "--", "-i"), b"-- -i\n"),
+        (("--", "echo", "-n", "--"), b"--"),
+    ):
+        done = procgate("exec", *words, environment=served.client)
+        assert (done.returncode, done.stdout) == (0, printed), (words, done.stderr)
+
+
 def test_a_reader_that_goes_ends_the_command_without_a_word(served):
     with popen(
         served, "exec", "--label", "cli=pipe", "--", "yes",

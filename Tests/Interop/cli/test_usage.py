@@ -47,6 +47,13 @@ def test_a_token_that_no_field_carries_is_wrong_usage(tmp_path):
     assert "ASCII" in refused("info", "--token-file", tmp_path / "token")
 
 
+def test_an_option_that_is_not_there_is_no_command():
+    for command in ("exec", "start"):
+        for option, named in (("--nosuch", "--nosuch"), ("-x", "-x"), ("-ix", "-x")):
+            assert f"'{named}'" in refused(command, option, "ls")
+        assert procgate(command, "--help").stdout.startswith(b"OVERVIEW: ")
+
+
 def test_the_value_of_an_option_that_has_a_few_is_told_in_one_sentence():
     told = refused("signal", "id", "TERM", "--scope", "all")
     assert "'leader'" in told and ".;" not in told
