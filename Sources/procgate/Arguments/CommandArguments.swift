@@ -15,6 +15,7 @@ struct CommandArguments: ParsableArguments {
     var env: [KeyValueArgument] = []
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Stop the command after that: TERM, then KILL. (default: none)",
             valueName: "duration"))

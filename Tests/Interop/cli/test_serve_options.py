@@ -74,6 +74,12 @@ def test_a_runtime_directory_that_is_not_absolute_is_none(tmp_path):
         )  # fmt: skip
         assert done.returncode == 1
         assert b"XDG_RUNTIME_DIR is no absolute path" in done.stderr
+    done = procgate(
+        "serve", "--listen", "127.0.0.1:0", environment={"XDG_RUNTIME_DIR": ""}, user="daemon",
+        cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 1 and len(done.stderr.decode().splitlines()) == 1
+    assert b"XDG_RUNTIME_DIR is not set: " in done.stderr
 
 
 def test_a_default_user_that_the_host_does_not_know_is_refused():
