@@ -1,6 +1,8 @@
 """How a client command finds its gateway, and what it says where it does not."""
 
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -42,6 +44,19 @@ def test_what_is_no_address_is_wrong_usage(address):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "http://[::1]:1/", "unix:/tmp/no"])
 def test_an_address_where_nobody_listens_is_named(address):
     assert address in refused(69, "--address", address)
+
+
+def test_a_server_that_speaks_no_grpc_is_no_gateway():
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            address = f"127.0.0.1:{server.server_port}"
+            told = refused(69, "--address", address)
+            assert address in told and "--address" in told and "codec" not in told
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 def test_a_gateway_whose_certificate_is_not_trusted_is_not_reached(authority):

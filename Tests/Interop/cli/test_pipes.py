@@ -277,6 +277,31 @@ def test_a_queued_process_is_not_said_to_have_ended():
         assert late.returncode == 1 and "has ended" in late.stderr.decode()
 
 
+def test_a_refusal_says_what_to_do():
+    with gateway("--max-running", "1", "--max-queued", "1", "--allow-user", "root") as g:
+        client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+
+        def told(*words, status=1):
+            done = procgate(*words, environment=client)
+            line = done.stderr.decode()
+            assert done.returncode == status and len(line.splitlines()) == 1, (words, line)
+            return line
+
+        running, queued = start(g.stub, "cat"), start(g.stub, "true")
+        assert "the gateway's queue is full (" in (full := told("exec", "--", "true"))
+        assert "try again later, or raise --max-queued" in full
+        for process in (running, queued):
+            assert f"stop it first: procgate stop {process.id}" in told("rm", process.id)
+        assert "'NOSUCH': names look like TERM, SIGTERM or 15" in told("signal", running.id, "NOSUCH")
+        assert "/no/such" in (cwd := told("exec", "--cwd", "/no/such", "--", "true"))
+        assert "--cwd" in cwd
+        assert "--run-as" in told("exec", "--run-as", "daemon", "--", "true", status=77)
+        assert procgate("stop", queued.id, environment=client).returncode == 0
+        assert procgate("stdin", running.id, "/dev/null", environment=client).returncode == 0
+        eventually(lambda: get(g.stub, running.id).ended_at)
+        assert f"procgate show {running.id}" in told("stdin", running.id, "/etc/hostname")
+
+
 def test_exec_goes_on_when_the_gateway_is_restarted():
     with gateway() as g:
         client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
