@@ -87,7 +87,7 @@ struct ArgumentTests {
             ]) as? Exec)
         #expect(exec.command.program == "echo")
         #expect(exec.command.arguments == ["-n", "--json", "--", "-i", "--help"])
-        #expect(exec.command.options.env == ["A": "1"])
+        #expect(exec.command.env.dictionary == ["A": "1"])
         #expect(exec.command.interactive && exec.command.terminal)
         #expect(!exec.gateway.json)
     }
