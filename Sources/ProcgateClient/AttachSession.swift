@@ -104,31 +104,61 @@ public final class AttachSession: AsyncSequence, Sendable {
     // MARK: Output
 
     public func makeAsyncIterator() -> AsyncIterator {
-        AsyncIterator(session: self)
+        AsyncIterator(events: events.makeAsyncIterator())
     }
 
     /// Keeps the session open.
     public struct AsyncIterator: AsyncIteratorProtocol {
-        let session: AttachSession
+        var events: Events.AsyncIterator
 
         /// The next event; `nil` after the exit, or after ``AttachSession/detach()``.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws(SandboxError) -> OutputEvent? {
-            while let event = try await session.reader.next() {
-                switch event {
-                case .queued(let summary), .started(let summary): session.process.note(summary)
-                case .output(.exit(let result)):
-                    session.process.note(result.process)
-                    return .exit(result)
-                case .output(let output): return output
-                }
+            while let event = try await events.next(isolation: actor) {
+                if case .output(let output) = event { return output }
             }
             return nil
         }
 
         public mutating func next() async throws(SandboxError) -> OutputEvent? {
             try await next(isolation: nil)
+        }
+    }
+
+    /// The session's events, with what comes before the output where it started the process: that
+    /// it is queued, that it has started. A session that joined has the output alone.
+    public var events: Events { Events(session: self) }
+
+    /// What ``AttachSession/events`` is.
+    public struct Events: AsyncSequence, Sendable {
+        public typealias Element = CommandEvent
+        public typealias Failure = SandboxError
+
+        let session: AttachSession
+
+        public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(session: session) }
+
+        /// Keeps the session open.
+        public struct AsyncIterator: AsyncIteratorProtocol {
+            let session: AttachSession
+
+            /// The next event; `nil` after the exit, or after ``AttachSession/detach()``.
+            public mutating func next(
+                isolation actor: isolated (any Actor)? = #isolation
+            ) async throws(SandboxError) -> CommandEvent? {
+                let event = try await session.reader.next()
+                switch event {
+                case .queued(let summary), .started(let summary): session.process.note(summary)
+                case .output(.exit(let result)): session.process.note(result.process)
+                case .output, nil: break
+                }
+                return event
+            }
+
+            public mutating func next() async throws(SandboxError) -> CommandEvent? {
+                try await next(isolation: nil)
+            }
         }
     }
 }

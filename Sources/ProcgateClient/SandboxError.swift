@@ -109,8 +109,9 @@ extension SandboxError {
         /// The gateway's address cannot be understood.
         case invalidAddress = "INVALID_ADDRESS"
         /// The gateway's certificate is not trusted, TLS could not be agreed upon, or a
-        /// certificate, key or root that was given could not be used. Where it is the gateway
-        /// that demands another client certificate: ``permissionDenied``.
+        /// certificate, key or root that was given could not be used, which has the code
+        /// `invalidArgument`. Where it is the gateway that demands another client certificate:
+        /// ``permissionDenied``.
         case tlsFailed = "TLS_FAILED"
         /// No answer for as long as `reconnectTimeout`.
         case gatewayUnavailable = "GATEWAY_UNAVAILABLE"

@@ -1,6 +1,7 @@
 // `exec` in its forms: run a command, and collect or follow what it does.
 
 internal import ProcgateV1
+internal import Protobuf
 
 extension Sandbox {
     /// Runs a command and returns how it ended, with all of its output.
@@ -139,15 +140,23 @@ extension Sandbox {
         stdin: (any StdinData)? = nil
     ) async throws(SandboxError) -> ExecStream {
         let input = stdin?.stdinBytes ?? []
-        guard input.count <= StdinTransfer.messageBytes else {
-            return try await execStream(
-                command, arguments: arguments, options: options, stdin: OnePiece(bytes: input))
-        }
         var request = ExecRequest()
         request.process = options.spec(command, arguments)
         request.stdinData = input
         request.requestKey = makeRequestKey()
+        guard input.isEmpty || isTaken(request) else {
+            return try await execStream(
+                command, arguments: arguments, options: options, stdin: OnePiece(bytes: input))
+        }
         return try await ExecStream.open(.exec(request), calls: calls)
+    }
+
+    /// Whether one message holds the input and the command. That is measured only where it may
+    /// be: no host takes much more than 2 MiB of arguments and environment.
+    private func isTaken(_ request: ExecRequest) -> Bool {
+        guard request.stdinData.count <= StdinTransfer.messageBytes else { return false }
+        let rest = calls.requestBytes - request.stdinData.count
+        return rest > 2 << 20 || request.encoded().count <= calls.requestBytes
     }
 
     /// Runs a command whose stdin is what a sequence yields.

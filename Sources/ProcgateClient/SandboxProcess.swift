@@ -193,7 +193,8 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     /// Sends a signal. To a queued process TERM, INT and KILL mean that it never starts.
     ///
     /// It is sent at most once: where its answer is lost, that is an error.
-    /// - Returns: Whether there was anything to send it to: `false` where the process had ended.
+    /// - Returns: Whether there was anything to send it to: `false` where the process had ended,
+    ///   or is queued still and the signal is another one.
     @discardableResult
     public func signal(
         _ signal: Signal, scope: SignalScope = .group

@@ -52,7 +52,7 @@ struct Procgate: AsyncParsableCommand {
         let status = exitCode(for: error)
         if status == .success { leave(printing: fullMessage(for: error)) }
         let isUsage = status == .validationFailure
-        var line = oneLine(message(for: error))
+        var line = inOurWords(oneLine(message(for: error)))
         if line.hasSuffix(".") { line.removeLast() }
         standardError("procgate: \(line)" + (isUsage ? "; see procgate help" : ""))
         Glibc.exit(isUsage ? ExitStatus.usage.rawValue : status.rawValue)
@@ -94,6 +94,23 @@ func oneLine(_ message: String) -> String {
         line += String(isItem ? words.dropFirst(2) : words)
     }
     return line.isEmpty ? "wrong usage" : printable(line)
+}
+
+/// What the parser says of a value that is no duration or no size, which it knows by the name of
+/// the option's value alone: with what one would write.
+func inOurWords(_ message: String) -> String {
+    let begin = "The value '"
+    let forms = [
+        ("<duration>'", "no duration: write 250ms, 5s, 2m or 1h"),
+        ("<size>'", "no size: write 64KiB, 4MiB or 1GiB"),
+    ]
+    guard message.hasPrefix(begin),
+        let form = forms.first(where: { message.hasSuffix($0.0) }),
+        let cut = message.ranges(of: "' is invalid for '").last
+    else { return message }
+    let value = message[..<cut.lowerBound].dropFirst(begin.count)
+    let option = message[cut.upperBound...].prefix { $0 != " " }
+    return "\(option): '\(value)' is \(form.1)"
 }
 
 /// Those of the first three descriptors that came closed are taken, so that nothing opened later

@@ -79,6 +79,27 @@ struct ArgumentTests {
         #expect(!exec.gateway.json)
     }
 
+    @Test("Options end with the command's first word, though no -- stands before it")
+    func commandWithoutTerminator() throws {
+        let exec = try #require(
+            try Procgate.parseAsRoot([
+                "exec", "--env", "A=1", "-it", "echo", "-n", "--json", "--", "-i", "--help",
+            ]) as? Exec)
+        #expect(exec.command.program == "echo")
+        #expect(exec.command.arguments == ["-n", "--json", "--", "-i", "--help"])
+        #expect(exec.command.env.dictionary == ["A": "1"])
+        #expect(exec.command.interactive && exec.command.terminal)
+        #expect(!exec.gateway.json)
+    }
+
+    @Test(
+        "A command begins with no option, and is not missing",
+        arguments: [["--nosuch", "ls"], ["-x", "ls"], ["-ix", "ls"], ["--"], [], ["--", ""]])
+    func noCommand(words: [String]) {
+        #expect(throws: (any Error).self) { try Procgate.parseAsRoot(["exec"] + words) }
+        #expect(throws: (any Error).self) { try Procgate.parseAsRoot(["start"] + words) }
+    }
+
     @Test("An address to listen on has a path, or a port of digits alone")
     func listening() {
         for text in ["127.0.0.1:80", "[::1]:0", "unix:/run/x"] {

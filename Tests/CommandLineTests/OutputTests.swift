@@ -64,6 +64,18 @@ struct OutputTests {
         #expect(oneLine("") == "wrong usage")
     }
 
+    @Test("A value that is no duration or size is told with what one would write")
+    func explained() {
+        #expect(
+            inOurWords("The value '5' is invalid for '--timeout <duration>'")
+                == "--timeout: '5' is no duration: write 250ms, 5s, 2m or 1h")
+        #expect(
+            inOurWords("The value 'a' is invalid for 'b' is invalid for '--s <size>'")
+                == "--s: 'a' is invalid for 'b' is no size: write 64KiB, 4MiB or 1GiB")
+        let other = "The value 'x' is invalid for '--scope <scope>'"
+        #expect(inOurWords(other) == other)
+    }
+
     @Test("Arguments are shown as one would type them")
     func quoting() {
         #expect(ProcessText.quoted("plain-1.txt") == "plain-1.txt")

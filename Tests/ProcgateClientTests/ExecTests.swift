@@ -215,4 +215,39 @@ struct ExecTests {
             #expect(try await process.wait(maxOutputBytes: 1).status == .killed)
         }
     }
+
+    @Test("A command that has to wait says so first, and then that it has started")
+    func queued() async throws {
+        try await withGateway("--max-running", "1") { _, sandbox in
+            let first = try await sandbox.processes.start("sleep", arguments: ["1000"])
+            let stream = try await sandbox.execStream("echo", arguments: ["out"])
+            #expect(stream.process.status == .queued)
+            try await first.kill()
+            var seen: [String] = []
+            for try await event in stream.events {
+                switch event {
+                case .queued(let summary): seen.append("queued \(summary.status.rawValue)")
+                case .started(let summary): seen.append("started \(summary.status.rawValue)")
+                case .output(.stdout(let chunk)): seen.append(chunk.text)
+                case .output: break
+                }
+            }
+            #expect(seen == ["queued queued", "started running", "out\n"])
+            #expect(stream.process.status == .exited)
+        }
+    }
+
+    @Test("Input is cut to what the gateway takes in one message, with all that stands beside it")
+    func smallMessages() async throws {
+        try await withGateway("--max-message-bytes", "1KiB") { _, sandbox in
+            let input = [UInt8]((0..<20_000).map { UInt8(truncatingIfNeeded: $0) })
+            for count in [1, 700, 900, 1000, 1024, 20_000] {
+                let result = try await sandbox.exec("cat", stdin: Array(input.prefix(count)))
+                #expect(result.stdoutBytes == Array(input.prefix(count)))
+            }
+            let process = try await sandbox.processes.start("cat")
+            #expect(try await process.writeStdin(input, eof: true) == input.count)
+            #expect(try await process.wait().stdoutBytes == input)
+        }
+    }
 }

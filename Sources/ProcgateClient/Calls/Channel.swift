@@ -31,31 +31,60 @@ func makeChannel(
 }
 
 extension SandboxTLS {
+    /// What cannot be used is told with the code ``GRPCCode/invalidArgument``: it is the caller's.
     fileprivate func wire() throws(SandboxError) -> ClientTLS {
         var wire = ClientTLS()
         wire.serverName = serverName
-        do {
-            wire.roots = try roots.map { try certificates($0) }
-            wire.certificates = try certificate.map { try certificates($0) } ?? []
-            wire.key = try key.map { pem in
-                switch pem {
-                case .file(let path): try NIOSSLPrivateKey(file: path, format: .pem)
-                case .bytes(let bytes): try NIOSSLPrivateKey(bytes: bytes, format: .pem)
-                }
-            }
-        } catch {
-            throw SandboxError(.tlsFailed, "cannot use a certificate or key: \(error)")
+        if let roots { wire.roots = try Self.certificates(roots, "the trusted roots") }
+        if let certificate {
+            wire.certificates = try Self.certificates(certificate, "the client certificate")
         }
+        if let key { wire.key = try Self.privateKey(key) }
         guard wire.certificates.isEmpty == (wire.key == nil) else {
-            throw SandboxError(.tlsFailed, "a certificate and its key are given together")
+            throw Self.unusable("a client certificate and its key are given together")
+        }
+        if let key = wire.key, !Self.belongTogether(wire.certificates, key) {
+            throw Self.unusable("the client certificate and the key do not belong together")
         }
         return wire
     }
 
-    private func certificates(_ pem: PEM) throws -> [NIOSSLCertificate] {
-        switch pem {
-        case .file(let path): try NIOSSLCertificate.fromPEMFile(path)
-        case .bytes(let bytes): try NIOSSLCertificate.fromPEMBytes(bytes)
+    private static func certificates(
+        _ pem: PEM, _ what: String
+    ) throws(SandboxError) -> [NIOSSLCertificate] {
+        do {
+            return switch pem {
+            case .file(let path): try NIOSSLCertificate.fromPEMFile(path)
+            case .bytes(let bytes): try NIOSSLCertificate.fromPEMBytes(bytes)
+            }
+        } catch {
+            throw unusable("\(what) cannot be read as PEM")
         }
+    }
+
+    private static func privateKey(_ pem: PEM) throws(SandboxError) -> NIOSSLPrivateKey {
+        do {
+            return switch pem {
+            case .file(let path): try NIOSSLPrivateKey(file: path, format: .pem)
+            case .bytes(let bytes): try NIOSSLPrivateKey(bytes: bytes, format: .pem)
+            }
+        } catch {
+            throw unusable("the client's key cannot be read as PEM")
+        }
+    }
+
+    /// A context that is made of both compares them.
+    private static func belongTogether(
+        _ certificates: [NIOSSLCertificate], _ key: NIOSSLPrivateKey
+    ) -> Bool {
+        var configuration = TLSConfiguration.makeClientConfiguration()
+        configuration.trustRoots = .certificates([])
+        configuration.certificateChain = certificates.map { .certificate($0) }
+        configuration.privateKey = .privateKey(key)
+        return (try? NIOSSLContext(configuration: configuration)) != nil
+    }
+
+    private static func unusable(_ why: String) -> SandboxError {
+        SandboxError(.tlsFailed, why, code: .invalidArgument)
     }
 }

@@ -28,6 +28,8 @@ final class GatewayCalls: Sendable {
         var budget = RetryBudget()
         var instance = Instance()
         var isAskingInstance = false
+        /// The largest request that the gateway takes; 0 where it has not told.
+        var maxMessageBytes: UInt64 = 0
         /// Of the processes whose stdin is being written; as many as there are writers.
         var stdinTurns: [String: (turn: Turn, users: Int)] = [:]
         /// The processes whose stdin is a session's; as many as there are sessions that write.
@@ -39,6 +41,10 @@ final class GatewayCalls: Sendable {
     private static let instanceAge = Duration.seconds(60)
     /// How long the question for it may keep a command waiting.
     private static let instanceTime = Duration.seconds(5)
+
+    /// What a request with stdin has besides: the id of its process with 28 bytes, its place with
+    /// 11, its end with 2, and 6 before the data; and some for ids that are longer.
+    private static let fieldBytes = 64
 
     let channel: GRPCChannel
     private let token: String?
@@ -69,7 +75,7 @@ final class GatewayCalls: Sendable {
             let losses = channel.lossCount
             do {
                 let answer = try await attempt(ProcessService.getGateway, GetGatewayRequest())
-                note(answer.instanceId, losses)
+                note(answer, losses)
                 return
             } catch {
                 try await recover(&retry, from: error)
@@ -143,13 +149,27 @@ final class GatewayCalls: Sendable {
         defer { state.withLock { $0.isAskingInstance = false } }
         let answer = try? await attempt(
             ProcessService.getGateway, GetGatewayRequest(), timeout: Self.instanceTime)
-        if let answer { note(answer.instanceId, losses) }
+        if let answer { note(answer, losses) }
         return state.withLock { $0.instance.id }
     }
 
-    private func note(_ instance: String, _ losses: Int) {
-        let now = Instance(id: instance, losses: losses)
-        state.withLock { $0.instance = now }
+    private func note(_ gateway: GetGatewayResponse, _ losses: Int) {
+        let now = Instance(id: gateway.instanceId, losses: losses)
+        state.withLock { state in
+            state.instance = now
+            state.maxMessageBytes = gateway.maxMessageBytes
+        }
+    }
+
+    /// The largest request that the gateway takes, in bytes.
+    var requestBytes: Int {
+        let told = state.withLock { $0.maxMessageBytes }
+        return told == 0 ? .max : Int(clamping: told)
+    }
+
+    /// The most of stdin that one request carries beside its own fields, up to `most`.
+    func stdinBytes(atMost most: Int) -> Int {
+        min(most, max(1, requestBytes - Self.fieldBytes))
     }
 
     /// Throws ``SandboxError/Reason/processLost`` where the supervisor is not this one any more:
@@ -160,7 +180,7 @@ final class GatewayCalls: Sendable {
         let losses = channel.lossCount
         let answer = try await unary(
             ProcessService.getGateway, GetGatewayRequest(), unless: alarm)
-        note(answer.instanceId, losses)
+        note(answer, losses)
         guard answer.instanceId != instance else { return }
         throw SandboxError(
             .processLost,

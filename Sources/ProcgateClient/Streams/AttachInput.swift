@@ -148,27 +148,32 @@ final class AttachInput: Sendable {
         wakeWaiting()
     }
 
-    /// What had been accepted is skipped: the write carries its offset.
+    /// What had been accepted is skipped: the writes carry their offsets.
     private func repeatInput() async throws(SandboxError) {
-        let (id, request) = state.withLock { state in
-            var request = WriteStdinRequest()
-            request.position = .offset(state.offset &- UInt64(state.recent.count))
-            request.data = state.recent
-            request.eof = state.isStdinClosed
-            return (state.processID, request)
+        let (id, end, recent, isClosed) = state.withLock { state in
+            (state.processID, state.offset, state.recent, state.isStdinClosed)
         }
-        guard let id, !request.data.isEmpty || request.eof else { return }
-        var named = request
-        named.processId = id
-        _ = try await calls.unary(ProcessService.writeStdin, named, processID: id)
+        guard let id, !recent.isEmpty || isClosed else { return }
+        let most = calls.stdinBytes(atMost: AttachSession.inputWindowBytes)
+        var rest = recent[...]
+        repeat {
+            var request = WriteStdinRequest()
+            request.processId = id
+            request.position = .offset(end &- UInt64(rest.count))
+            request.data = Array(rest.prefix(most))
+            rest = rest.dropFirst(most)
+            request.eof = isClosed && rest.isEmpty
+            _ = try await calls.unary(ProcessService.writeStdin, request, processID: id)
+        } while !rest.isEmpty
     }
 
     // MARK: Input
 
     func write(_ bytes: [UInt8]) async throws(SandboxError) {
+        let most = calls.stdinBytes(atMost: AttachSession.inputWindowBytes / 4)
         var rest = bytes[...]
         while !rest.isEmpty {
-            let piece = Array(rest.prefix(AttachSession.inputWindowBytes / 4))
+            let piece = Array(rest.prefix(most))
             rest = rest.dropFirst(piece.count)
             try await send(.stdinData(piece))
         }

@@ -24,11 +24,7 @@ final class EventReader: @unchecked Sendable {
         }
     }
 
-    enum Event {
-        case queued(ProcessSummary)
-        case started(ProcessSummary)
-        case output(OutputEvent)
-    }
+    typealias Event = CommandEvent
 
     private let calls: GatewayCalls
     private let source: Source
@@ -90,16 +86,16 @@ final class EventReader: @unchecked Sendable {
         return nil
     }
 
-    /// Reads on to the process that the call is about. A process that could not be run has
-    /// nothing but its exit, which the first ``next()`` then gives.
+    /// Reads on to the process that the call is about: to its place in the queue, its start, or,
+    /// where it could not be run, its exit. The first ``next()`` then gives that.
     nonisolated(nonsending) func identify() async throws(SandboxError) -> ProcessSummary {
         let event = try await next()
+        putBack = event
         switch event {
         case .queued(let summary), .started(let summary): return summary
-        case .output(.exit(let result)):
-            putBack = event
-            return result.process
+        case .output(.exit(let result)): return result.process
         case .output, nil:
+            putBack = nil
             stop()
             throw .notUnderstood("output of a process that it did not name,")
         }

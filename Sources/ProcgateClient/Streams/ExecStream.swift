@@ -20,33 +20,61 @@ public struct ExecStream: AsyncSequence, Sendable {
     let feed: StdinFeed?
 
     public func makeAsyncIterator() -> AsyncIterator {
-        AsyncIterator(process: process, reader: reader, feed: feed)
+        AsyncIterator(events: events.makeAsyncIterator())
     }
 
     public struct AsyncIterator: AsyncIteratorProtocol {
-        let process: SandboxProcess
-        let reader: EventReader
-        let feed: StdinFeed?
+        var events: Events.AsyncIterator
 
         /// The next event; `nil` after the exit.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws(SandboxError) -> OutputEvent? {
-            while let event = try await reader.next() {
-                switch event {
-                case .queued(let summary), .started(let summary): process.note(summary)
-                case .output(.exit(let result)):
-                    process.note(result.process)
-                    if let failure = feed?.failure { throw failure }
-                    return .exit(result)
-                case .output(let output): return output
-                }
+            while let event = try await events.next(isolation: actor) {
+                if case .output(let output) = event { return output }
             }
             return nil
         }
 
         public mutating func next() async throws(SandboxError) -> OutputEvent? {
             try await next(isolation: nil)
+        }
+    }
+
+    /// The same pass, with what comes before the output: that the command is queued, that it has
+    /// started. Once output was read from the stream itself, these are gone by.
+    public var events: Events { Events(stream: self) }
+
+    /// What ``ExecStream/events`` is.
+    public struct Events: AsyncSequence, Sendable {
+        public typealias Element = CommandEvent
+        public typealias Failure = SandboxError
+
+        let stream: ExecStream
+
+        public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(stream: stream) }
+
+        public struct AsyncIterator: AsyncIteratorProtocol {
+            let stream: ExecStream
+
+            /// The next event; `nil` after the exit.
+            public mutating func next(
+                isolation actor: isolated (any Actor)? = #isolation
+            ) async throws(SandboxError) -> CommandEvent? {
+                let event = try await stream.reader.next()
+                switch event {
+                case .queued(let summary), .started(let summary): stream.process.note(summary)
+                case .output(.exit(let result)):
+                    stream.process.note(result.process)
+                    if let failure = stream.feed?.failure { throw failure }
+                case .output, nil: break
+                }
+                return event
+            }
+
+            public mutating func next() async throws(SandboxError) -> CommandEvent? {
+                try await next(isolation: nil)
+            }
         }
     }
 

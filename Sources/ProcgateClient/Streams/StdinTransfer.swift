@@ -12,11 +12,16 @@ import Synchronization
 /// Unchecked because its state is confined to who has the `turn`: the writer, or between its
 /// writes the task that watches the call.
 final class StdinTransfer: @unchecked Sendable {
+    /// The most of one message, and of the window. That is never more than `windowMessages`, so
+    /// that it has few pieces where a gateway takes small messages alone.
     static let messageBytes = 256 << 10
-    static let windowBytes = 4 << 20
+    private static let windowBytes = 4 << 20
+    private static let windowMessages = 256
 
     private let calls: GatewayCalls
     private let processID: String
+    private let messageBytes: Int
+    private let windowBytes: Int
     private let turn = Turn()
     /// Confirmed: where the window begins in all of stdin.
     private var offset: UInt64
@@ -40,6 +45,9 @@ final class StdinTransfer: @unchecked Sendable {
         self.calls = calls
         self.processID = processID
         self.offset = offset
+        let messageBytes = calls.stdinBytes(atMost: Self.messageBytes)
+        self.messageBytes = messageBytes
+        windowBytes = min(Self.windowBytes, messageBytes * Self.windowMessages)
         retry = calls.newRetryState()
         (opened, openedCalls) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
@@ -58,18 +66,18 @@ final class StdinTransfer: @unchecked Sendable {
     private func enqueue(_ bytes: [UInt8]) async throws(SandboxError) {
         var rest = bytes[...]
         while !rest.isEmpty {
-            let piece = rest.prefix(Self.messageBytes)
+            let piece = rest.prefix(messageBytes)
             rest = rest.dropFirst(piece.count)
             window.append(piece)
             windowCount += piece.count
-            try await transmit(confirming: windowCount >= Self.windowBytes)
+            try await transmit(confirming: windowCount >= windowBytes)
         }
     }
 
     /// Writes all of the bytes: in one call, with their end, where one message holds them.
     func write(_ bytes: [UInt8], eof: Bool) async throws(SandboxError) -> UInt64 {
         try await turn.take { () async throws(SandboxError) -> UInt64 in
-            if bytes.count <= Self.messageBytes {
+            if bytes.count <= messageBytes {
                 window = bytes.isEmpty ? [] : [bytes[...]]
                 windowCount = bytes.count
             } else {
@@ -211,7 +219,7 @@ final class StdinTransfer: @unchecked Sendable {
     private func joinSent() {
         guard window.count > 1, sentPieces == window.count else { return }
         let last = window[window.count - 1]
-        guard window[window.count - 2].count + last.count <= Self.messageBytes else { return }
+        guard window[window.count - 2].count + last.count <= messageBytes else { return }
         window.removeLast()
         window[window.count - 1].append(contentsOf: last)
         sentPieces -= 1

@@ -14,6 +14,17 @@ public enum OutputEvent: Sendable, Hashable {
     case gap(OutputGap)
 }
 
+/// One event of a command that is run: what comes before its output too. The last is always an
+/// ``OutputEvent/exit(_:)``.
+public enum CommandEvent: Sendable, Hashable {
+    /// It waits for a place among the running.
+    case queued(ProcessSummary)
+    /// It runs.
+    case started(ProcessSummary)
+    /// Its output, or its exit.
+    case output(OutputEvent)
+}
+
 /// What a process wrote at once to one of its streams.
 public struct OutputChunk: Sendable, Hashable {
     /// 1, 2, 3, …: one sequence over both streams.

@@ -17,7 +17,7 @@ public struct SupervisorLauncher: Sendable {
 
     /// - Parameters:
     ///   - executable: this program.
-    ///   - arguments: what makes it a supervisor; it prints one line once it listens.
+    ///   - arguments: what makes it a supervisor; it prints one line, a `SupervisorReport`.
     public init(stateDirectory: String, executable: String, arguments: [String], version: String) {
         socketPath = stateDirectory + "/supervisor.sock"
         self.executable = executable
@@ -27,45 +27,80 @@ public struct SupervisorLauncher: Sendable {
 
     /// A connection to the supervisor, which is started where none answers. Two gateways
     /// may start one at once: the state directory's lock lets one of them live.
+    ///
+    /// - Throws: At once where a supervisor is started and cannot be one: it could not the next
+    ///   time either.
     public func connect() throws(SupervisorError) -> SupervisorSocket {
         var failure = SupervisorError.lost("")
-        for attempt in 0..<Self.attempts {
+        var isOurs = false
+        for _ in 0..<Self.attempts {
             do throws(SupervisorError) {
-                return try SupervisorSocket(
-                    path: socketPath, version: version, isFirst: attempt > 0)
+                return try SupervisorSocket(path: socketPath, version: version, isFirst: isOurs)
             } catch {
                 if case .protocolViolation = error { throw error }
                 failure = error
             }
-            try launch()
+            isOurs = try launch()
         }
         throw failure
     }
 
-    private func launch() throws(SupervisorError) {
+    /// Starts a supervisor and waits until it listens or has ended. False where another one runs
+    /// already.
+    private func launch() throws(SupervisorError) -> Bool {
+        let report: SupervisorReport
         do throws(SystemError) {
-            try launchAndWait()
+            report = try launchAndWait()
         } catch {
             throw .lost("starting a supervisor: \(error)")
         }
+        switch report {
+        case .listening: return true
+        case .alreadyRunning: return false
+        case .failed(let reason): throw .lost(reason)
+        }
     }
 
-    /// Starts a supervisor and waits until it listens or has ended.
-    private func launchAndWait() throws(SystemError) {
+    private func launchAndWait() throws(SystemError) -> SupervisorReport {
         let ends = try Pipe(nonblockingReader: false, nonblockingWriter: false).ends()
         let reader = LinuxIO.FileDescriptor(owning: ends.reader)
+        let pid: pid_t
         do {
             let writer = LinuxIO.FileDescriptor(owning: ends.writer)
-            try spawn(output: writer.raw)
+            pid = try spawn(output: writer.raw)
         }
-        // The line that says it listens, or the end of its output.
-        var byte: UInt8 = 0
-        while case .bytes = withUnsafeMutableBytes(of: &byte, { reader.read(into: $0) }) {
-            if byte == UInt8(ascii: "\n") { return }
+        let report = SupervisorReport(line: firstLine(of: reader))
+        if case .listening? = report {
+            SupervisorReaper.reap(pid)
+            return .listening
         }
+        var status: Int32 = 0
+        while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+        return report ?? .failed(Self.end(status))
     }
 
-    private func spawn(output: Int32) throws(SystemError) {
+    /// Up to the newline, or to the end of the output; at most `longestLineBytes`.
+    private func firstLine(of reader: borrowing LinuxIO.FileDescriptor) -> String {
+        var line: [UInt8] = []
+        var byte: UInt8 = 0
+        while case .bytes = withUnsafeMutableBytes(of: &byte, { reader.read(into: $0) }) {
+            if byte == UInt8(ascii: "\n") { break }
+            if line.count < Self.longestLineBytes { line.append(byte) }
+        }
+        return String(decoding: line, as: UTF8.self)
+    }
+
+    /// Two paths, the longest there are.
+    private static let longestLineBytes = 8 << 10
+
+    /// What `waitpid` says of a supervisor that said nothing itself.
+    private static func end(_ status: Int32) -> String {
+        let signal = status & 0x7F
+        let how = signal == 0 ? "exit status \(status >> 8 & 0xFF)" : "signal \(signal)"
+        return "the supervisor ended before it listened, with \(how)"
+    }
+
+    private func spawn(output: Int32) throws(SystemError) -> pid_t {
         var attributes = posix_spawnattr_t()
         var actions = posix_spawn_file_actions_t()
         posix_spawnattr_init(&attributes)
@@ -88,11 +123,47 @@ public struct SupervisorLauncher: Sendable {
         defer { argv.forEach { free($0) } }
         let status = posix_spawn(&pid, executable, &actions, &attributes, argv, environ)
         guard status == 0 else { throw SystemError("posix_spawn \(executable)", code: status) }
-        SupervisorReaper.reap(pid)
+        return pid
     }
 
     /// POSIX_SPAWN_SETSID of glibc's <spawn.h>, which its Swift module does not show.
     private static let newSession: Int32 = 0x80
+}
+
+/// The one line that a supervisor prints to whoever starts it.
+public enum SupervisorReport: Equatable, Sendable {
+    /// From now on it can be connected to.
+    case listening
+    /// Another one has the state directory.
+    case alreadyRunning
+    /// It cannot begin, for this reason.
+    case failed(String)
+
+    private static let listeningWord = "supervising"
+    private static let alreadyLine = "already supervised"
+    private static let failedWord = "cannot supervise: "
+
+    /// `nil` for what is none.
+    init?(line: String) {
+        if line.hasPrefix(Self.listeningWord) {
+            self = .listening
+        } else if line == Self.alreadyLine {
+            self = .alreadyRunning
+        } else if line.hasPrefix(Self.failedWord) {
+            self = .failed(String(line.dropFirst(Self.failedWord.count)))
+        } else {
+            return nil
+        }
+    }
+
+    /// Without its end.
+    public func line(stateDirectory: String) -> String {
+        switch self {
+        case .listening: "\(Self.listeningWord) in \(stateDirectory)"
+        case .alreadyRunning: Self.alreadyLine
+        case .failed(let reason): Self.failedWord + reason
+        }
+    }
 }
 
 /// Takes the status of a supervisor that ends while its gateway lives, so that it leaves

@@ -15,6 +15,7 @@ struct CommandArguments: ParsableArguments {
     var env: [KeyValueArgument] = []
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Stop the command after that: TERM, then KILL. (default: none)",
             valueName: "duration"))
@@ -36,19 +37,28 @@ struct CommandArguments: ParsableArguments {
     var terminal = false
 
     @Argument(
+        parsing: .captureForPassthrough,
         help: ArgumentHelp(
-            "One word is given to the shell, several are run directly. Write -- before it.",
+            "One word is given to the shell, several are run directly. What follows the first is "
+                + "the command's; -- before it ends the options.",
             valueName: "command"))
     var command: [String]
 
     func validate() throws {
-        guard command.first?.isEmpty == false else {
+        guard let program = words.first, !program.isEmpty else {
             throw ValidationError("Missing expected argument '<command>'")
+        }
+        // The parser takes an option that it does not know for the command.
+        guard hasTerminator || !program.hasPrefix("-") || program == "-" else {
+            throw ValidationError("Unknown option '\(program)'")
         }
     }
 
-    var program: String { command[0] }
-    var arguments: [String] { Array(command.dropFirst()) }
+    private var hasTerminator: Bool { command.first == "--" }
+    private var words: ArraySlice<String> { hasTerminator ? command.dropFirst() : command[...] }
+
+    var program: String { words.first ?? "" }
+    var arguments: [String] { Array(words.dropFirst()) }
 
     /// One word that is meant to be run directly has no way to say so: the shell runs it.
     var options: CommandOptions {

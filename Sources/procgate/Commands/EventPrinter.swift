@@ -8,8 +8,23 @@ struct EventPrinter {
     /// The terminal is raw: there a line's end does not go back to the left.
     var isRaw = false
 
-    func started(_ process: ProcessSummary) async throws {
-        try await line(JSON.object([("started", JSON(process))]))
+    /// That it is queued, or has started, is told in JSON alone.
+    func print(_ event: CommandEvent) async throws {
+        switch event {
+        case .queued(let process): try await stands(process, as: "queued")
+        case .started(let process): try await stands(process, as: "started")
+        case .output(let output): try await print(output)
+        }
+    }
+
+    /// A session that joined the process has missed that.
+    func joined(_ process: ProcessSummary) async throws {
+        try await stands(process, as: process.status == .queued ? "queued" : "started")
+    }
+
+    private func stands(_ process: ProcessSummary, as name: String) async throws {
+        guard json else { return }
+        try await line(JSON.object([(name, JSON(process))]))
     }
 
     func print(_ event: OutputEvent) async throws {

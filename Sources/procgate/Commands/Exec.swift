@@ -17,7 +17,8 @@ struct Exec: AsyncParsableCommand {
             With -t it has a terminal, sized and resized as yours; ^P^Q leaves it running:
               procgate exec -t -- bash
 
-            With --json each event is a line: {"started":…}, {"output":…}, {"exited":…}.
+            With --json each event is a line: {"queued":…} where it has to wait, {"started":…}, \
+            {"output":…}, {"exited":…}.
             """)
 
     @OptionGroup var gateway: GatewayOptions
@@ -66,10 +67,9 @@ struct Exec: AsyncParsableCommand {
 
     private func follow(_ stream: ExecStream) async throws -> ProcessResult? {
         let printer = EventPrinter(json: gateway.json)
-        if gateway.json { try await printer.started(stream.process.summary) }
-        for try await event in stream {
+        for try await event in stream.events {
             try await printer.print(event)
-            if case .exit(let result) = event { return result }
+            if case .output(.exit(let result)) = event { return result }
         }
         return nil
     }

@@ -11,6 +11,17 @@ enum Farewell {
         await bounded { _ = try? await process.kill() }
     }
 
+    /// Sends it the signal that ends this program. One that is still queued is reached by few:
+    /// there TERM does the same.
+    static func pass(_ number: Int32, to process: SandboxProcess) async {
+        await bounded {
+            let isTaken = (try? await process.signal(SignalSource.name(number))) ?? true
+            guard !isTaken, let summary = try? await process.refresh(), summary.status == .queued
+            else { return }
+            _ = try? await process.signal(.term)
+        }
+    }
+
     /// Closes the connection, which cancels the calls that are open.
     static func close(_ sandbox: Sandbox) async {
         await bounded { await sandbox.close() }

@@ -17,6 +17,7 @@ struct Stop: AsyncParsableCommand {
     var ids: [String]
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Between TERM and KILL; 0s kills at once. (default: the process's own)",
             valueName: "duration"))

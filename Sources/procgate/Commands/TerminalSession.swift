@@ -23,21 +23,25 @@ struct TerminalSession {
     func run(reading: Bool, endsWithCaller: Bool) async throws -> ExitCode {
         let hasTerminal = reading && Terminal.isInput
         let isRaw = hasTerminal && isTerminal
-        // ^C at a process without a terminal is a signal here, which is passed on.
+        // ^C at a process without a terminal is a signal here, which is passed on. On a raw
+        // terminal no key makes a signal: whoever sends one means this program.
         let passesInterrupts = !isRaw && (endsWithCaller || hasTerminal)
         let signals = try SignalSource.take(
-            [SIGTERM, SIGHUP, SIGWINCH] + (passesInterrupts ? [SIGINT, SIGQUIT] : []))
+            [SIGTERM, SIGHUP, SIGWINCH]
+                + (isRaw || passesInterrupts ? [SIGINT, SIGQUIT] : []))
         if isRaw { try Terminal.makeRaw() } else if hasTerminal { try Terminal.passDetachKeys() }
         defer { Terminal.restore() }
-        let relaying = relay(signals, endsWithCaller: endsWithCaller)
-        let typing = reading ? type(canLeave: hasTerminal) : nil
+        let relaying = relay(
+            signals, endsWithCaller: endsWithCaller, passesInterrupts: passesInterrupts)
+        let typing = reading ? type(canLeave: hasTerminal, isRaw: isRaw) : nil
         defer {
             relaying.cancel()
             typing?.cancel()
         }
         let ended: ProcessResult?
         do {
-            ended = try await follow(EventPrinter(json: json, isRaw: isRaw))
+            ended = try await follow(
+                EventPrinter(json: json, isRaw: isRaw), hasJoined: !endsWithCaller)
         } catch {
             // Nobody sees what it does: what was to end with this program does.
             if endsWithCaller && !(error is SandboxError) {
@@ -52,16 +56,20 @@ struct TerminalSession {
     }
 
     /// Prints what happens up to the exit; `nil` where the session was left before it.
-    private func follow(_ printer: EventPrinter) async throws -> ProcessResult? {
-        if json { try await printer.started(session.process.summary) }
-        for try await event in session {
+    private func follow(
+        _ printer: EventPrinter, hasJoined: Bool
+    ) async throws -> ProcessResult? {
+        if hasJoined { try await printer.joined(session.process.summary) }
+        for try await event in session.events {
             try await printer.print(event)
-            if case .exit(let result) = event { return result }
+            if case .output(.exit(let result)) = event { return result }
         }
         return nil
     }
 
-    private func relay(_ signals: AsyncStream<Int32>, endsWithCaller: Bool) -> Task<Void, Never> {
+    private func relay(
+        _ signals: AsyncStream<Int32>, endsWithCaller: Bool, passesInterrupts: Bool
+    ) -> Task<Void, Never> {
         let session = session
         let isTerminal = isTerminal
         return Task {
@@ -71,11 +79,11 @@ struct TerminalSession {
                     if isTerminal { try? await session.resize(Terminal.size) }
                     continue
                 }
-                let isInterrupt = number == SIGINT || number == SIGQUIT
-                if endsWithCaller || isInterrupt {
+                if passesInterrupts, number == SIGINT || number == SIGQUIT {
                     _ = try? await session.process.signal(SignalSource.name(number))
-                    if isInterrupt { continue }
+                    continue
                 }
+                if endsWithCaller { await Farewell.pass(number, to: session.process) }
                 Terminal.restore()
                 exit(128 + number)
             }
@@ -83,13 +91,16 @@ struct TerminalSession {
     }
 
     /// Until ^P^Q or the end of the input, which closes the process's.
-    private func type(canLeave: Bool) -> Task<Void, Never> {
+    private func type(canLeave: Bool, isRaw: Bool) -> Task<Void, Never> {
         let session = session
         return Task {
             var keys = DetachKeys()
             var last: UInt8?
             do {
                 for try await typed in DescriptorInput.standard {
+                    if isRaw, typed.contains(Self.interruptKey), await interruptQueued() {
+                        continue
+                    }
                     let (pass, detach) = canLeave ? keys.take(typed) : (typed, false)
                     if !pass.isEmpty { try await session.write(pass) }
                     if detach { return session.detach() }
@@ -103,6 +114,20 @@ struct TerminalSession {
                 // The process is gone, or the gateway: the output's reader says so.
             }
         }
+    }
+
+    /// ^C.
+    private static let interruptKey: UInt8 = 0x03
+
+    /// A process that is queued has no terminal yet that would make a signal of the key: it is
+    /// sent here, and the process never starts.
+    /// - Returns: Whether it was. As on a terminal, what was typed with it is dropped.
+    private func interruptQueued() async -> Bool {
+        let process = session.process
+        // Nobody tells a session that joined when its process starts: it is asked.
+        guard process.status == .queued, (try? await process.refresh())?.status == .queued
+        else { return false }
+        return (try? await process.signal(.int)) ?? false
     }
 
     /// A terminal has no end of its own: there ^D is typed. Within a line the first hands over

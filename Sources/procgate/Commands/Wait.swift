@@ -17,6 +17,7 @@ struct Wait: AsyncParsableCommand {
     var id: String
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Give up after that; the process goes on. (default: never)", valueName: "duration"))
     var timeout: DurationArgument?

@@ -23,19 +23,32 @@ struct ProcessOptions: ParsableArguments {
     @Option(help: "Processes that wait for a place.")
     var maxQueued: UInt32 = 4096
 
-    @Option(help: "Between TERM and KILL.")
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Between TERM and KILL.", valueName: "duration"))
     var gracePeriod = DurationArgument(milliseconds: 5_000)
 
-    @Option(help: "How long a keyed Exec waits for its caller to come back.")
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "How long a keyed Exec waits for its caller to come back.", valueName: "duration"))
     var resumeWindow = DurationArgument(milliseconds: 10_000)
 
-    @Option(help: "Output kept for each process.")
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Output kept for each process.", valueName: "size"))
     var retainBytes = SizeArgument(bytes: 8 << 20)
 
-    @Option(help: "How long an ended process is remembered.")
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("How long an ended process is remembered.", valueName: "duration"))
     var retainTime = DurationArgument(milliseconds: 600_000)
 
-    @Option(help: "Of all retained output together; the oldest ended give way first.")
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Of all retained output together; the oldest ended give way first.",
+            valueName: "size"))
     var maxOutputMemory = SizeArgument(bytes: 1 << 30)
 
     func validate() throws {
@@ -100,7 +113,8 @@ struct ProcessOptions: ParsableArguments {
     /// What `serve` starts its supervisor with.
     func superviseArguments(stateDirectory: String) -> [String] {
         var arguments = [
-            "supervise", "--state-directory", stateDirectory, "--shell", shell,
+            "supervise", "--report-failure", "--state-directory", stateDirectory,
+            "--shell", shell,
             "--max-running", String(maxRunning), "--max-queued", String(maxQueued),
             "--grace-period", gracePeriod.description,
             "--resume-window", resumeWindow.description,

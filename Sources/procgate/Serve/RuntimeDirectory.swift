@@ -11,9 +11,11 @@ enum RuntimeDirectory {
             return directory + "/procgate"
         }
         guard geteuid() == 0 else {
+            let isSet = environment("XDG_RUNTIME_DIR") != nil
             throw Failure(
-                "XDG_RUNTIME_DIR is no absolute path: set it to one, or give --state-directory "
-                    + "and --token-file")
+                "XDG_RUNTIME_DIR is "
+                    + (isSet ? "no absolute path: set it to one" : "not set: set it to a directory")
+                    + ", or give --state-directory and --token-file")
         }
         return "/run/procgate"
     }

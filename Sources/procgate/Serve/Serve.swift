@@ -46,7 +46,9 @@ struct Serve: AsyncParsableCommand {
                 + "(default: all where it runs as root, none else)", valueName: "user"))
     var allowUser: [String] = []
 
-    @Option(help: "Largest request message.")
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Largest request message.", valueName: "size"))
     var maxMessageBytes = SizeArgument(bytes: 16 << 20)
 
     @Option(help: "Connections at once.")
@@ -55,10 +57,14 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "Calls at once on each connection.")
     var maxStreams: UInt32 = 1024
 
-    @Option(help: "On idle streams and connections.")
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("On idle streams and connections.", valueName: "duration"))
     var keepAlive = DurationArgument(milliseconds: 20_000)
 
-    @Option(help: "How long calls may go on after SIGTERM.")
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("How long calls may go on after SIGTERM.", valueName: "duration"))
     var drainTimeout = DurationArgument(milliseconds: 30_000)
 
     @Flag(help: "On SIGTERM leave the supervisor and its processes to the next gateway.")

@@ -16,13 +16,30 @@ struct Supervise: ParsableCommand {
     @OptionGroup
     var processes: ProcessOptions
 
+    /// Given by a gateway, which says itself what is wrong: where it cannot supervise, that is
+    /// printed on standard output.
+    @Flag(help: .hidden)
+    var reportFailure = false
+
     func run() throws {
         MemoryPolicy.apply()
+        do {
+            throw ExitCode(try supervise())
+        } catch let failure as Failure where reportFailure {
+            report(.failed(printable(failure.message)))
+            throw ExitCode(failure.status.rawValue)
+        }
+    }
+
+    /// - Returns: The exit status.
+    private func supervise() throws -> Int32 {
         let configuration = try processes.configuration()
         try RuntimeDirectory.make(configuration.stateDirectory)
-        do {
-            let status = try runSupervisor(configuration) {
-                standardOutput("supervising in \(configuration.stateDirectory)")
+        do throws(SupervisorStartError) {
+            return try runSupervisor(configuration) {
+                let line = SupervisorReport.listening.line(
+                    stateDirectory: configuration.stateDirectory)
+                standardOutput(line)
                 // Whoever started it has read that line; nothing else is ever printed.
                 let null = open("/dev/null", O_WRONLY | O_CLOEXEC)
                 if null >= 0 {
@@ -31,9 +48,22 @@ struct Supervise: ParsableCommand {
                 }
                 MemoryPolicy.letGoOfStartUp()
             }
-            throw ExitCode(status)
-        } catch let error as SupervisorStartError {
-            throw Failure("cannot supervise: \(error)")
+        } catch {
+            switch error {
+            case .alreadyRunning where reportFailure:
+                report(.alreadyRunning)
+                throw ExitCode.failure
+            case .unsafeDirectory(let text):
+                throw Failure("\(prefix)\(text); --state-directory names another")
+            case .alreadyRunning, .system: throw Failure("\(prefix)\(error)")
+            }
         }
+    }
+
+    /// A report says so itself.
+    private var prefix: String { reportFailure ? "" : "cannot supervise: " }
+
+    private func report(_ report: SupervisorReport) {
+        standardOutput(report.line(stateDirectory: ""))
     }
 }

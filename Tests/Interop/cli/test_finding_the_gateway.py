@@ -1,6 +1,8 @@
 """How a client command finds its gateway, and what it says where it does not."""
 
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -44,12 +46,40 @@ def test_an_address_where_nobody_listens_is_named(address):
     assert address in refused(69, "--address", address)
 
 
+def test_a_server_that_speaks_no_grpc_is_no_gateway():
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            address = f"127.0.0.1:{server.server_port}"
+            told = refused(69, "--address", address)
+            assert address in told and "--address" in told and "codec" not in told
+        finally:
+            server.shutdown()
+            serving.join()
+
+
 def test_a_gateway_whose_certificate_is_not_trusted_is_not_reached(authority):
     certificate, key = authority.issue("here")
     with gateway("--tls-certificate", certificate, "--tls-key", key) as g:
         address = f"https://localhost:{g.port}"
         told = refused(69, "--address", address, environment={"PROCGATE_TOKEN": g.token})
-        assert address in told
+        assert address in told and "--tls-ca" in told
+
+
+def test_roots_are_no_advice_for_what_they_do_not_help(authority):
+    with gateway() as g:
+        told = refused(69, "--address", f"https://{g.address}", "--tls-ca", authority.certificate)
+        assert "--tls-ca" not in told
+
+
+def test_a_key_that_is_not_the_certificates_is_told_before_anybody_is_called(authority):
+    certificate, _ = authority.issue("one")
+    _, key = authority.issue("two")
+    words = ("--tls-certificate", certificate, "--tls-key", key)
+    told = refused(1, "--address", "https://localhost:1", *words)
+    assert "do not belong together" in told
+    assert "--tls-certificate and --tls-key" in told and "--tls-ca" not in told
 
 
 def test_a_gateway_that_demands_a_certificate_says_no_raw_words(authority):

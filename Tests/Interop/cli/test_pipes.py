@@ -41,6 +41,37 @@ def test_an_archive_goes_in_and_comes_out_whole(served, tmp_path):
         assert (tmp_path / "in" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
+@pytest.mark.parametrize("limit", ["64KiB", "1KiB", "320B"])
+def test_input_fits_the_messages_that_the_gateway_takes(limit, tmp_path):
+    typed = os.urandom(3_000_000 if limit == "64KiB" else 20_000)
+    (tmp_path / "typed").write_bytes(typed)
+    with gateway("--max-message-bytes", limit) as g:
+        client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        done = procgate("exec", "-i", "--", "cat", input=typed, environment=client)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == typed
+        id = procgate("start", "--", "cat", environment=client).stdout.decode().strip()
+        done = procgate("stdin", id, tmp_path / "typed", environment=client)
+        assert done.returncode == 0, done.stderr
+        logs = procgate("logs", id, "--follow", environment=client)
+        assert logs.stdout == typed
+        attached = procgate("start", "--", "cat", environment=client).stdout.decode().strip()
+        done = procgate("attach", attached, input=typed, environment=client)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == typed
+
+
+def test_what_follows_the_first_word_of_a_command_is_its_own(served):
+    for words, printed in (
+        (("echo", "-n", "hi"), b"hi"),
+        (("--env", "A=1", "sh", "-c", "echo $A $0 $1", "--json", "--help"), b"1 --json --help\n"),
+        (("echo", "--", "-i"), b"-- -i\n"),
+        (("--", "echo", "-n", "--"), b"--"),
+    ):
+        done = procgate("exec", *words, environment=served.client)
+        assert (done.returncode, done.stdout) == (0, printed), (words, done.stderr)
+
+
 def test_a_reader_that_goes_ends_the_command_without_a_word(served):
     with popen(
         served, "exec", "--label", "cli=pipe", "--", "yes",
@@ -153,6 +184,23 @@ def test_exec_prints_its_events_as_json(served):
     assert done.returncode == 3
 
 
+def test_exec_prints_as_json_that_it_is_queued_when_it_is():
+    with gateway("--max-running", "1") as g:
+        g.client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        first = start(g.stub, "sleep 1000")
+        words = ("exec", "--json", "--", "echo out")
+        with popen(g, *words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
+            queued = json.loads(client.stdout.readline())["queued"]
+            assert queued["status"] == "queued" and queued["startedAt"] is None
+            assert client.poll() is None
+            procgate("stop", first.id, "--grace", "0s", environment=g.client)
+            rest = [json.loads(line) for line in client.stdout]
+            assert [next(iter(event)) for event in rest] == ["started", "output", "exited"]
+            assert rest[0]["started"]["id"] == queued["id"]
+            assert rest[0]["started"]["status"] == "running"
+            assert client.wait(10) == 0
+
+
 def test_every_command_prints_json(served):
     def call(*words):
         done = procgate(*words, "--json", environment=served.client)
@@ -213,6 +261,45 @@ def test_signal_reaches_who_is_meant(served):
     procgate("stop", process.id, "--grace", "0s", environment=served.client)
     late = procgate("signal", process.id, "TERM", environment=served.client)
     assert late.returncode == 1 and process.id in late.stderr.decode()
+
+
+def test_a_queued_process_is_not_said_to_have_ended():
+    with gateway("--max-running", "1") as g:
+        g.client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        start(g.stub, "sleep 1000")
+        queued = start(g.stub, "true")
+        refused = procgate("signal", queued.id, "HUP", environment=g.client)
+        told = refused.stderr.decode()
+        assert refused.returncode == 1 and len(told.splitlines()) == 1
+        assert "still queued" in told and "ended" not in told and queued.id in told
+        assert procgate("signal", queued.id, "INT", environment=g.client).returncode == 0
+        late = procgate("signal", queued.id, "HUP", environment=g.client)
+        assert late.returncode == 1 and "has ended" in late.stderr.decode()
+
+
+def test_a_refusal_says_what_to_do():
+    with gateway("--max-running", "1", "--max-queued", "1", "--allow-user", "root") as g:
+        client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+
+        def told(*words, status=1):
+            done = procgate(*words, environment=client)
+            line = done.stderr.decode()
+            assert done.returncode == status and len(line.splitlines()) == 1, (words, line)
+            return line
+
+        running, queued = start(g.stub, "cat"), start(g.stub, "true")
+        assert "the gateway's queue is full (" in (full := told("exec", "--", "true"))
+        assert "try again later, or raise --max-queued" in full
+        for process in (running, queued):
+            assert f"stop it first: procgate stop {process.id}" in told("rm", process.id)
+        assert "'NOSUCH': names look like TERM, SIGTERM or 15" in told("signal", running.id, "NOSUCH")
+        assert "/no/such" in (cwd := told("exec", "--cwd", "/no/such", "--", "true"))
+        assert "--cwd" in cwd
+        assert "--run-as" in told("exec", "--run-as", "daemon", "--", "true", status=77)
+        assert procgate("stop", queued.id, environment=client).returncode == 0
+        assert procgate("stdin", running.id, "/dev/null", environment=client).returncode == 0
+        eventually(lambda: get(g.stub, running.id).ended_at)
+        assert f"procgate show {running.id}" in told("stdin", running.id, "/etc/hostname")
 
 
 def test_exec_goes_on_when_the_gateway_is_restarted():

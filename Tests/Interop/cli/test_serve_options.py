@@ -42,6 +42,25 @@ def test_a_state_directory_whose_socket_has_no_room_is_wrong_usage(tmp_path):
     assert not os.path.exists(path)
 
 
+def test_why_a_supervisor_cannot_begin_is_told_once(tmp_path):
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir(mode=0o700)
+    link.symlink_to(real)
+    reason = f"{link} is no directory; --state-directory names another"
+    assert refused(1, "--state-directory", link) == f"procgate: no supervisor: {reason}"
+    done = procgate("supervise", "--state-directory", link)
+    assert done.returncode == 1 and done.stdout == b""
+    assert done.stderr.decode() == f"procgate: cannot supervise: {reason}\n"
+
+
+def test_a_supervisor_beside_another_says_so():
+    with gateway() as g:
+        done = procgate("supervise", "--state-directory", g.state)
+        assert done.returncode == 1
+        told = f"procgate: cannot supervise: a supervisor runs in {g.state} already\n"
+        assert done.stderr.decode() == told
+
+
 def test_a_socket_path_without_room_is_wrong_usage():
     assert "107 bytes" in refused(64, "--listen", "unix:/tmp/" + "x" * 110)
 
@@ -55,6 +74,12 @@ def test_a_runtime_directory_that_is_not_absolute_is_none(tmp_path):
         )  # fmt: skip
         assert done.returncode == 1
         assert b"XDG_RUNTIME_DIR is no absolute path" in done.stderr
+    done = procgate(
+        "serve", "--listen", "127.0.0.1:0", environment={"XDG_RUNTIME_DIR": ""}, user="daemon",
+        cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 1 and len(done.stderr.decode().splitlines()) == 1
+    assert b"XDG_RUNTIME_DIR is not set: " in done.stderr
 
 
 def test_a_default_user_that_the_host_does_not_know_is_refused():

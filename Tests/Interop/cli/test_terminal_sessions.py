@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 
 import pytest
 from cli_screen import screen
@@ -32,6 +33,12 @@ def labelled(served, name):
     return found[0] if found else None
 
 
+def modes(terminal):
+    """How a terminal is set, as stty has it."""
+    done = subprocess.run(["stty", "-a", "-F", terminal], capture_output=True, timeout=10)
+    return done.stdout.decode().split()
+
+
 def test_a_shell_in_a_session_has_a_terminal_of_this_size(terminal):
     terminal.line("$P exec -t --env PS1='% ' -- bash --norc --noprofile")
     terminal.prompts("%")
@@ -57,6 +64,24 @@ def test_an_interrupt_goes_to_what_runs_in_the_session(terminal):
     terminal.line("echo still here")
     terminal.shows("\nstill here")
     terminal.line("exit")
+
+
+def test_an_interrupt_takes_what_is_queued_out_of_the_queue(tmp_path):
+    with gateway("--max-running", "1") as g:
+        client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        start(g.stub, "sleep 1000")
+        with screen(client) as terminal:
+            terminal.line(f"$P exec -t --label cli=queued -- touch {tmp_path}/ran; echo left with $?")
+            queued = eventually(lambda: listing(g.stub, labels={"cli": "queued"}).processes)[0]
+            assert not queued.ended_at
+            # Before the terminal is raw, ^C is a signal that ends the client alone.
+            pane = terminal.tmux("display-message", "-p", "-t", "0", "#{pane_tty}").strip()
+            eventually(lambda: "-isig" in modes(pane))
+            terminal.type("C-c")
+            terminal.shows("left with 130")
+        process = get(g.stub, queued.id)
+        assert process.ended_at and not process.started_at
+        assert not (tmp_path / "ran").exists()
 
 
 def test_a_program_that_takes_the_whole_screen_gives_it_back(terminal, tmp_path):
@@ -146,6 +171,31 @@ def test_the_terminal_is_as_before_after_every_way_out(served, terminal):
     terminal.prompts("$")
     is_as_before()
     eventually(lambda: get(served.stub, process.id).ended_at, 10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize("command", ["exec", "attach"])
+def test_a_signal_from_elsewhere_gives_the_terminal_back(served, terminal, command, number):
+    label = f"sent={command}{number}"
+    script = "trap '' INT QUIT; echo up; sleep 1000"
+    terminal.line("stty -a > /tmp/$$.before")
+    if command == "attach":
+        words = ("start", "-t", "--label", label, "--", script)
+        done = procgate(*words, environment=served.client)
+        words = ["attach", done.stdout.decode().strip()]
+        terminal.line("clear; $P " + " ".join(words) + "; echo left with $?")
+    else:
+        words = ["exec", "-t", "--label", label]
+        terminal.line("clear; $P " + " ".join(words) + f' -- "{script}"; echo left with $?')
+    terminal.shows(re.compile(r"^up$", re.M).search)
+    (client,) = [pid for pid in pids() if arguments(pid)[1 : 1 + len(words)] == words]
+    os.kill(client, number)
+    terminal.shows(f"left with {128 + number}")
+    terminal.line("clear; stty -a | cmp - /tmp/$$.before; echo compared with $?; rm /tmp/$$.before")
+    terminal.shows("compared with 0")
+    (process,) = listing(served.stub, labels=dict([label.split("=")])).processes
+    assert not get(served.stub, process.id).ended_at
+    assert procgate("stop", process.id, "--grace", "0s", environment=served.client).returncode == 0
 
 
 def test_tables_fit_the_terminal_and_have_colour_there_alone(served, terminal):

@@ -47,6 +47,32 @@ def test_a_token_that_no_field_carries_is_wrong_usage(tmp_path):
     assert "ASCII" in refused("info", "--token-file", tmp_path / "token")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "exec --timeout 5 -- true", "exec --timeout -5s -- true", "start --timeout 1.5s -- true",
+        "wait id --timeout 5", "stop id --grace -1s", "serve --keep-alive 5",
+        "serve --grace-period -5s",
+    ],
+)  # fmt: skip
+def test_what_is_no_duration_is_told_with_what_is_one(words):
+    told = refused(*words.split())
+    assert "' is no duration: write 250ms, 5s, 2m or 1h" in told
+
+
+def test_what_is_no_size_is_told_with_what_is_one():
+    for value in ("5XB", "-1B", "many"):
+        told = refused("serve", "--retain-bytes", value)
+        assert f"--retain-bytes: '{value}' is no size: write 64KiB, 4MiB or 1GiB" in told
+
+
+def test_an_option_that_is_not_there_is_no_command():
+    for command in ("exec", "start"):
+        for option, named in (("--nosuch", "--nosuch"), ("-x", "-x"), ("-ix", "-x")):
+            assert f"'{named}'" in refused(command, option, "ls")
+        assert procgate(command, "--help").stdout.startswith(b"OVERVIEW: ")
+
+
 def test_the_value_of_an_option_that_has_a_few_is_told_in_one_sentence():
     told = refused("signal", "id", "TERM", "--scope", "all")
     assert "'leader'" in told and ".;" not in told
