@@ -20,12 +20,18 @@ final class LinkConnection {
     var isWaitingForRoom = false
 
     private var input: [UInt8] = []
-    /// A command whose attachment has come in part.
-    private var attaching: (command: Command, bytes: [UInt8], have: Int)?
+    private var attaching: Attaching?
     /// There was more than a small read takes: the next one is large.
     private var isBusy = false
     private var output: [UInt8] = []
     private var sentCount = 0
+
+    /// A command whose attachment has come in part.
+    private struct Attaching {
+        let command: Command
+        var bytes: [UInt8]
+        var have: Int
+    }
 
     init(number: UInt64, _ descriptor: consuming LinuxIO.FileDescriptor) {
         self.number = number
@@ -72,19 +78,19 @@ final class LinkConnection {
     }
 
     private func receiveAttachment(_ handle: (Command, [UInt8]) -> Bool) -> Reading {
-        guard var (command, bytes, have) = attaching else { return .open }
-        // Not copied while it is written to.
+        guard var held = attaching else { return .open }
+        // Nobody else holds its bytes while they are written to: they are not copied.
         attaching = nil
-        let reading = bytes.withUnsafeMutableBytes {
-            descriptor.read(into: UnsafeMutableRawBufferPointer(rebasing: $0[have...]))
+        let reading = held.bytes.withUnsafeMutableBytes {
+            descriptor.read(into: UnsafeMutableRawBufferPointer(rebasing: $0[held.have...]))
         }
         switch reading {
         case .later: break
         case .end, .failed: return .over
-        case .bytes(let count): have += count
+        case .bytes(let count): held.have += count
         }
-        if have == bytes.count { return handle(command, bytes) ? .open : .over }
-        attaching = (command, bytes, have)
+        if held.have == held.bytes.count { return handle(held.command, held.bytes) ? .open : .over }
+        attaching = held
         return .open
     }
 
@@ -107,7 +113,8 @@ final class LinkConnection {
             var attachment = [UInt8](here)
             guard here.count == attached else {
                 attachment += [UInt8](repeating: 0, count: attached - here.count)
-                attaching = (command, attachment, here.count)
+                attaching = Attaching(
+                    command: command, bytes: attachment, have: here.count)
                 break
             }
             guard handle(command, attachment) else { return nil }
