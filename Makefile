@@ -52,6 +52,7 @@ test-swift: build
 build-interop: build
 	$(BUILD) --product interop-server
 	$(BUILD) --product interop-client
+	$(BUILD) --product client-benchmark
 
 test-interop: build-interop $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile Tests/Rules Tests/Interop

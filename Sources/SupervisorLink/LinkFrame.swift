@@ -6,8 +6,9 @@ import Protobuf
 
 enum LinkFrame {
     static let lengthSize = 4
-    /// The longest message either side takes: 64 MiB of stdin with a spec around it.
-    static let maxLength = 68 << 20
+    /// The longest message either side takes: the largest request that a gateway may be told to
+    /// take, with a little around it. Room is made as the bytes come.
+    static let maxLength = (1 << 30) + (4 << 20)
     /// The longest attachment.
     static let maxAttachedBytes = 1 << 20
 

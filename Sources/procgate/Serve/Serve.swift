@@ -99,8 +99,8 @@ struct Serve: AsyncParsableCommand {
         guard !noToken || tokenFile == nil else {
             throw ValidationError("--no-token and --token-file contradict each other")
         }
-        guard maxMessageBytes.bytes >= 1, maxMessageBytes.bytes <= 64 << 20 else {
-            throw ValidationError("--max-message-bytes is between 1B and 64MiB")
+        guard maxMessageBytes.bytes >= 1, maxMessageBytes.bytes <= 1 << 30 else {
+            throw ValidationError("--max-message-bytes is between 1B and 1GiB")
         }
         guard maxConnections > 0, maxStreams > 0 else {
             throw ValidationError("--max-connections and --max-streams are at least 1")
