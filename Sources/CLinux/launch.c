@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "launch.h"
+#include "heap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -358,6 +359,8 @@ static _Noreturn void launcher_main(struct clinux_launcher *launcher, int socket
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED) _exit(1);
 
+    // What the supervisor had touched before it forked.
+    clinux_let_go_of_code(true);
     struct child child = {.supervisor = parent, .ignored_signals = ignored_signals()};
     for (;;) {
         uint32_t slot = 0;

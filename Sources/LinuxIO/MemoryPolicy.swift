@@ -11,7 +11,8 @@ public enum MemoryPolicy {
 
     /// Start-up runs through code, and reads tables, that nothing needs afterwards: two thirds
     /// of what an idle process has resident. To be called once it serves.
-    public static func letGoOfStartUp() {
-        clinux_let_go_of_code()
+    /// - Parameter isAlone: there is no other thread.
+    public static func letGoOfStartUp(isAlone: Bool) {
+        clinux_let_go_of_code(isAlone)
     }
 }

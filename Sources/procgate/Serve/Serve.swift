@@ -129,7 +129,7 @@ struct Serve: AsyncParsableCommand {
                 standardOutput(line)
             }
         }
-        MemoryPolicy.letGoOfStartUp()
+        MemoryPolicy.letGoOfStartUp(isAlone: false)
         await serve(gateway, signals, logger)
         throw ExitCode.success
     }

@@ -46,7 +46,7 @@ struct Supervise: ParsableCommand {
                     dup2(null, STDOUT_FILENO)
                     close(null)
                 }
-                MemoryPolicy.letGoOfStartUp()
+                MemoryPolicy.letGoOfStartUp(isAlone: true)
             }
         } catch {
             switch error {
