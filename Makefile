@@ -15,7 +15,8 @@ BUILD_PACKAGES := libnghttp2-dev libprotobuf-c-dev zlib1g-dev pkg-config \
 TEST_PACKAGES := python3-venv nghttp2-client nghttp2-proxy nginx-light \
 	haproxy tmux openssl procps gcc libc6-dev golang-google-grpc-dev \
 	golang-github-golang-protobuf-1-5-dev golang-google-protobuf-dev protoc-gen-go-1-5 \
-	protoc-gen-go-grpc
+	protoc-gen-go-grpc golang-go default-jdk-headless libgrpc-java libprotobuf-java libnetty-java \
+	libperfmark-java protobuf-compiler-grpc-java-plugin
 # What the benchmark runs, besides.
 BENCH_PACKAGES := python3-venv nghttp2-client nghttp2-server libssl-dev openssl util-linux gcc \
 	libc6-dev
@@ -53,6 +54,7 @@ build-interop: build
 	$(BUILD) --product interop-server
 	$(BUILD) --product interop-client
 	$(BUILD) --product client-benchmark
+	$(BUILD) --product example-steps
 
 test-interop: build-interop $(VENV)/installed
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile Tests/Rules Tests/Interop

@@ -122,6 +122,13 @@ let package = Package(
             path: "Benchmarks/clients/swift",
             swiftSettings: swift),
 
+        // The example in Swift, which is a package of its own for those who copy it.
+        .executableTarget(
+            name: "example-steps",
+            dependencies: ["ProcgateClient"],
+            path: "Examples/swift/Sources/steps",
+            swiftSettings: swift),
+
         // The two sides of gRPC's interoperability tests; in no product.
         .executableTarget(
             name: "interop-server",

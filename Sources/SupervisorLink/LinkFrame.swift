@@ -9,6 +9,8 @@ enum LinkFrame {
     /// The longest message either side takes: the largest request that a gateway may be told to
     /// take, with a little around it. Room is made as the bytes come.
     static let maxLength = (1 << 30) + (4 << 20)
+    /// The same of a Hello: who says none may be anybody.
+    static let maxHelloLength = 4096
     /// The longest attachment.
     static let maxAttachedBytes = 1 << 20
 

@@ -100,7 +100,9 @@ final class LinkConnection {
     ) -> Int? {
         var start = 0
         while bytes.count - start >= LinkFrame.lengthSize {
-            guard let length = LinkFrame.length(bytes[start...]) else { return nil }
+            guard let length = LinkFrame.length(bytes[start...]),
+                isGreeted || length <= LinkFrame.maxHelloLength
+            else { return nil }
             let begin = start + LinkFrame.lengthSize
             guard bytes.count - begin >= length else { break }
             let body = UnsafeRawBufferPointer(rebasing: bytes[begin..<begin + length])
