@@ -28,9 +28,20 @@ public protocol HTTP2ConnectionDelegate: AnyObject {
 /// The output buffer of one event loop, shared by its connections: mostly it is written at once.
 public final class OutputBuffer {
     var bytes = ByteBuffer()
-    var lent: [LentBytes] = []
+    private var lent: [LentBytes] = []
 
     public init() {}
+
+    /// An empty list with room, which nobody else has meanwhile.
+    func takeLent() -> [LentBytes] {
+        defer { lent = [] }
+        return lent
+    }
+
+    func giveBack(_ list: inout [LentBytes]) {
+        list.removeAll(keepingCapacity: true)
+        swap(&lent, &list)
+    }
 }
 
 /// The channel handler at the end of the pipeline of an HTTP/2 connection.
@@ -226,17 +237,16 @@ public final class HTTP2Handler: ChannelInboundHandler {
             let count: Int
             do throws(HTTP2Error) {
                 if let socket, socket.isReady(context) {
-                    more = try session.write(
-                        into: &piece, lending: &outputBuffer.lent, limit: limit)
-                    count = socket.write(piece, outputBuffer.lent, context)
-                    outputBuffer.lent.removeAll(keepingCapacity: true)
+                    var lent = outputBuffer.takeLent()
+                    more = try session.write(into: &piece, lending: &lent, limit: limit)
+                    count = socket.write(piece, lent, context)
+                    outputBuffer.giveBack(&lent)
                 } else {
                     more = try session.write(into: &piece, limit: limit)
                     count = piece.readableBytes
                     if count > 0 { write(piece, to: context) }
                 }
             } catch {
-                outputBuffer.lent.removeAll(keepingCapacity: true)
                 failure = failure ?? error
                 context.close(promise: nil)
                 return

@@ -9,12 +9,16 @@ public final class HeaderBlock {
     /// Length of the name (2 bytes, little endian), of the value (the same), name, value; repeated.
     let bytes: [UInt8]
 
-    /// What the layer above made of these fields, so that it does so once.
+    /// What the layer above made of these fields, so that it does so once. It must not hold this
+    /// block, but may a ``copy()``.
     @exclusivity(unchecked) public var annotation: AnyObject?
 
     init(bytes: [UInt8]) {
         self.bytes = bytes
     }
+
+    /// The same fields, without an annotation.
+    public func copy() -> HeaderBlock { HeaderBlock(bytes: bytes) }
 
     /// Gives each field in order to `body`, until it answers false.
     public func forEach(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -91,6 +92,24 @@ def test_a_thousand_execs_a_hundred_at_a_time_as_two_users_leak_nothing():
             last = thousand()
         last.has_not_grown(first, descriptors=210)
         assert not zombies(g.pid) and not zombies(g.supervisor)
+
+
+def test_callers_and_calls_with_fields_of_their_own_leave_nothing_behind():
+    with gateway() as g:
+
+        def round():
+            for i in range(20):
+                with Connection(g.address, g.token) as connection:
+                    connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    for j in range(20):
+                        unique = {"x-request": f"{i}.{j}." + "x" * 2000}
+                        assert connection.call(SERVICE + "GetGateway", **unique).status == 0
+            return Footprint(g)
+
+        first = round()
+        for _ in range(3):
+            last = round()
+        last.has_not_grown(first, descriptors=8)
 
 
 def test_calls_of_every_kind_leak_nothing():

@@ -33,7 +33,8 @@ final class RequestHead {
     private(set) lazy var metadata = StatusFields.metadata(block)
 
     init(_ block: HeaderBlock, router: ServiceRouter) {
-        self.block = block
+        // The block itself holds what is made of it.
+        self.block = block.copy()
         var method: String?
         var path = ""
         var contentType: String?
