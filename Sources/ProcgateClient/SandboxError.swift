@@ -10,7 +10,7 @@ public import GRPCWire
 /// ```swift
 /// do {
 ///     _ = try await sandbox.exec("id", runAs: "nobody")
-/// } catch let error as SandboxError where error.reason == .runAsDenied {
+/// } catch where error.reason == .runAsDenied {
 ///     print(error.message)
 /// }
 /// ```
