@@ -148,11 +148,7 @@ public final class AttachSession: AsyncSequence, Sendable {
                 isolation actor: isolated (any Actor)? = #isolation
             ) async throws(SandboxError) -> CommandEvent? {
                 let event = try await session.reader.next()
-                switch event {
-                case .queued(let summary), .started(let summary): session.process.note(summary)
-                case .output(.exit(let result)): session.process.note(result.process)
-                case .output, nil: break
-                }
+                if let event { session.process.note(event) }
                 return event
             }
 

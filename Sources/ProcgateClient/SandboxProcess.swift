@@ -278,4 +278,13 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     func note(_ summary: ProcessSummary) {
         latest.withLock { $0 = summary }
     }
+
+    /// What an event of its command tells of it.
+    func note(_ event: CommandEvent) {
+        switch event {
+        case .queued(let summary), .started(let summary): note(summary)
+        case .output(.exit(let result)): note(result.process)
+        case .output: break
+        }
+    }
 }

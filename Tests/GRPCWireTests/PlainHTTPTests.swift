@@ -8,6 +8,22 @@ import Synchronization
 import Testing
 
 @Suite(.timeLimit(.minutes(1))) struct PlainHTTPTests {
+    /// What every request to the echo begins with.
+    private static func post() -> HeaderListBuilder {
+        var fields = HeaderListBuilder()
+        fields.append(":method", "POST")
+        fields.append(":scheme", "http")
+        fields.append(":path", "/test.Post/Echo")
+        fields.append(":authority", "localhost")
+        return fields
+    }
+
+    private static func call() -> HeaderListBuilder {
+        var fields = post()
+        fields.append("content-type", "application/grpc")
+        return fields
+    }
+
     @Test(arguments: [
         ("GET", "/healthz", "", "200"), ("GET", "/nothing", "", "404"),
         ("GET", "/healthz?verbose", "", "200"), ("HEAD", "/healthz", "", "200"),
@@ -37,11 +53,7 @@ import Testing
 
     @Test func aHeaderThatIsTooLargeIsRefused() async throws {
         try await withServer([CallTests.echo]) { loopback in
-            var fields = HeaderListBuilder()
-            fields.append(":method", "POST")
-            fields.append(":scheme", "http")
-            fields.append(":path", "/test.Post/Echo")
-            fields.append(":authority", "localhost")
+            var fields = Self.post()
             for index in 0..<5 {
                 fields.append(name: "x-\(index)", value: String(repeating: "x", count: 4000))
             }
@@ -53,12 +65,7 @@ import Testing
     @Test(arguments: ["abc", "5x", "123456789S"])
     func aMalformedTimeoutIsInternal(timeout: String) async throws {
         try await withServer([CallTests.echo]) { loopback in
-            var fields = HeaderListBuilder()
-            fields.append(":method", "POST")
-            fields.append(":scheme", "http")
-            fields.append(":path", "/test.Post/Echo")
-            fields.append(":authority", "localhost")
-            fields.append("content-type", "application/grpc")
+            var fields = Self.call()
             fields.append("grpc-timeout", timeout)
             let got = try await ManualClient.ask(loopback.target, HeaderList(fields))
             #expect(got == "200 13")
@@ -71,12 +78,7 @@ import Testing
             Issue.record("a call without time was begun")
         }
         try await withServer([mustNotRun]) { loopback in
-            var fields = HeaderListBuilder()
-            fields.append(":method", "POST")
-            fields.append(":scheme", "http")
-            fields.append(":path", "/test.Post/Echo")
-            fields.append(":authority", "localhost")
-            fields.append("content-type", "application/grpc")
+            var fields = Self.call()
             fields.append("grpc-timeout", timeout)
             let got = try await ManualClient.ask(loopback.target, HeaderList(fields))
             #expect(got == "200 4")
@@ -85,12 +87,7 @@ import Testing
 
     @Test func anUnknownEncodingIsUnimplemented() async throws {
         try await withServer([CallTests.echo]) { loopback in
-            var fields = HeaderListBuilder()
-            fields.append(":method", "POST")
-            fields.append(":scheme", "http")
-            fields.append(":path", "/test.Post/Echo")
-            fields.append(":authority", "localhost")
-            fields.append("content-type", "application/grpc")
+            var fields = Self.call()
             fields.append("grpc-encoding", "snappy")
             let got = try await ManualClient.ask(loopback.target, HeaderList(fields))
             #expect(got == "200 12 identity,gzip")

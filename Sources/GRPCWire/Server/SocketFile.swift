@@ -1,6 +1,12 @@
 // The file of a unix socket that was bound here, told from one that has taken its place since.
 
-import Glibc
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
 
 /// A socket's file, to be removed when its listener ends.
 public struct SocketFile: Sendable {

@@ -61,13 +61,10 @@ public struct ExecStream: AsyncSequence, Sendable {
             public mutating func next(
                 isolation actor: isolated (any Actor)? = #isolation
             ) async throws(SandboxError) -> CommandEvent? {
-                let event = try await stream.reader.next()
-                switch event {
-                case .queued(let summary), .started(let summary): stream.process.note(summary)
-                case .output(.exit(let result)):
-                    stream.process.note(result.process)
-                    if let failure = stream.feed?.failure { throw failure }
-                case .output, nil: break
+                guard let event = try await stream.reader.next() else { return nil }
+                stream.process.note(event)
+                if case .output(.exit) = event, let failure = stream.feed?.failure {
+                    throw failure
                 }
                 return event
             }

@@ -120,7 +120,7 @@ extension Failure {
         let isPlain = ["Connection refused", "No such file or directory"].contains {
             message.contains($0)
         }
-        if isPlain || message.hasPrefix("no connection to ") { return "" }
+        if isPlain { return "" }
         let cause = message.firstRange(of: ": ").map { message[$0.upperBound...] }
         return
             " (\(message.hasPrefix("cannot connect to ") ? cause ?? message[...] : message[...]))"
