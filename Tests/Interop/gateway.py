@@ -205,9 +205,13 @@ class Gateway:
 
     @property
     def entrance(self):
-        """Where callers connect who name no address: the proxy, started for the first of them."""
+        """Where callers connect who name no address: the proxy, started for the first of them, and
+        again for a gateway that came back on another port."""
         if not self.proxy_name or not self.address.startswith("127.0.0.1:"):
             return self.address
+        if self.proxy and self.proxy.upstream != self.port:
+            self.proxy.stop()
+            self.proxy = None
         if self.proxy is None:
             self.proxy = proxies.Proxy(self.proxy_name, self.port)
             self.proxy.start(eventually)

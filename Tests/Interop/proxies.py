@@ -66,9 +66,15 @@ EARLY = "an answer before the caller's half-close is followed by RST_STREAM(CANC
 # A connection to the gateway for each call, which is closed when the caller cancels (HAProxy may
 # send RST_STREAM first): a lost connection, after which a keyed Exec waits --resume-window.
 CLOSES = "a cancelled call is a closed connection, not RST_STREAM"
+# nghttpx opens streams on a new connection before it has read how many are allowed there, and hands
+# REFUSED_STREAM on to its client.
+REFUSES = "streams over the limit are refused, not queued"
+# Its own answer for a gateway that is gone is a page of HTML, of which grpcio makes UNAVAILABLE or,
+# when the page's end comes with its beginning, UNKNOWN.
+HTML = "a gateway that is gone is a page of HTML with 502"
 
 # By proxy and test function, what a proxy cannot do by its nature. Each runs nevertheless: through
-# HAProxy these are races and may pass, through nginx they have to fail.
+# nginx they have to fail, through the others these are races and may pass.
 CANNOT = {
     "nginx": {"test_a_keyed_exec_that_is_cancelled_is_killed_at_once": CLOSES},
     "haproxy": {
@@ -93,6 +99,10 @@ CANNOT = {
         "test_the_first_message_names_the_process": EARLY,
         "test_the_end_of_file_character_ends_input": EARLY,
         "test_two_sessions_share_a_process": EARLY,
+    },
+    "nghttpx": {
+        "test_calls_in_flight_end_cleanly_at_a_shutdown": HTML,
+        "test_max_streams_bounds_the_calls_of_a_connection": REFUSES,
     },
 }
 
