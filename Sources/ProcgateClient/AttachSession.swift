@@ -20,7 +20,7 @@ import Synchronization
 /// input on, stdin is the session's: `writeStdin` of the process's handles is refused.
 public final class AttachSession: AsyncSequence, Sendable {
     public typealias Element = OutputEvent
-    public typealias Failure = SandboxError
+    public typealias Failure = any Error
 
     /// What is kept of the input, to be sent again: 64 KiB.
     public static let inputWindowBytes = 64 << 10
@@ -52,7 +52,7 @@ public final class AttachSession: AsyncSequence, Sendable {
 
     static func join(
         _ process: SandboxProcess, fromSeq: UInt64, calls: GatewayCalls
-    ) async throws(SandboxError) -> AttachSession {
+    ) async throws -> AttachSession {
         try await process.refresh()
         let input = AttachInput(calls: calls, offset: UInt64(process.stdinByteCount))
         input.joined(process.id)
@@ -68,29 +68,29 @@ public final class AttachSession: AsyncSequence, Sendable {
     // MARK: Input
 
     /// Gives text to the process, as if it were typed.
-    public func write(_ text: String) async throws(SandboxError) {
+    public func write(_ text: String) async throws {
         try await input.write(text.stdinBytes)
     }
 
     /// Gives bytes to the process, as if they were typed.
-    public func write(_ bytes: [UInt8]) async throws(SandboxError) {
+    public func write(_ bytes: [UInt8]) async throws {
         try await input.write(bytes)
     }
 
     /// Closes the process's stdin. On a terminal, where it is
     /// ``SandboxError/Reason/failedPrecondition``, write its end-of-file character instead,
     /// `"\u{4}"`.
-    public func closeStdin() async throws(SandboxError) {
+    public func closeStdin() async throws {
         try await input.send(.eof(true))
     }
 
     /// Sets the size of the terminal.
-    public func resize(_ size: TerminalSize) async throws(SandboxError) {
+    public func resize(_ size: TerminalSize) async throws {
         try await input.send(.resize(size.wire))
     }
 
     /// Sends a signal to the process group.
-    public func signal(_ signal: Signal) async throws(SandboxError) {
+    public func signal(_ signal: Signal) async throws {
         try await input.send(.signal(signal.name))
     }
 
@@ -114,14 +114,14 @@ public final class AttachSession: AsyncSequence, Sendable {
         /// The next event; `nil` after the exit, or after ``AttachSession/detach()``.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
-        ) async throws(SandboxError) -> OutputEvent? {
+        ) async throws -> OutputEvent? {
             while let event = try await events.next(isolation: actor) {
                 if case .output(let output) = event { return output }
             }
             return nil
         }
 
-        public mutating func next() async throws(SandboxError) -> OutputEvent? {
+        public mutating func next() async throws -> OutputEvent? {
             try await next(isolation: nil)
         }
     }
@@ -133,7 +133,7 @@ public final class AttachSession: AsyncSequence, Sendable {
     /// What ``AttachSession/events`` is.
     public struct Events: AsyncSequence, Sendable {
         public typealias Element = CommandEvent
-        public typealias Failure = SandboxError
+        public typealias Failure = any Error
 
         let session: AttachSession
 
@@ -146,13 +146,13 @@ public final class AttachSession: AsyncSequence, Sendable {
             /// The next event; `nil` after the exit, or after ``AttachSession/detach()``.
             public mutating func next(
                 isolation actor: isolated (any Actor)? = #isolation
-            ) async throws(SandboxError) -> CommandEvent? {
+            ) async throws -> CommandEvent? {
                 let event = try await session.reader.next()
                 if let event { session.process.note(event) }
                 return event
             }
 
-            public mutating func next() async throws(SandboxError) -> CommandEvent? {
+            public mutating func next() async throws -> CommandEvent? {
                 try await next(isolation: nil)
             }
         }
@@ -182,7 +182,7 @@ extension Sandbox {
         runAs: String? = nil,
         labels: [String: String] = [:],
         keepOnDetach: Bool = false
-    ) async throws(SandboxError) -> AttachSession {
+    ) async throws -> AttachSession {
         var options = CommandOptions()
         options.terminal = terminal
         options.cwd = cwd
@@ -198,7 +198,7 @@ extension Sandbox {
     public func attach(
         _ command: String, arguments: [String] = [], options: CommandOptions,
         keepOnDetach: Bool = false
-    ) async throws(SandboxError) -> AttachSession {
+    ) async throws -> AttachSession {
         var options = options
         options.holdWhenFull = true
         var request = StartProcessRequest()
@@ -213,7 +213,7 @@ extension Sandbox {
     /// - Parameter fromSeq: The first chunk of output wanted; 0 and 1 mean from the beginning.
     public func attach(
         to processID: String, fromSeq: UInt64 = 0
-    ) async throws(SandboxError) -> AttachSession {
+    ) async throws -> AttachSession {
         try await getProcess(processID).attach(fromSeq: fromSeq)
     }
 }

@@ -47,7 +47,7 @@ public struct Processes: Sendable {
         killDescendants: Bool = false,
         terminal: TerminalSize? = nil,
         noStdin: Bool = false
-    ) async throws(SandboxError) -> SandboxProcess {
+    ) async throws -> SandboxProcess {
         var options = CommandOptions()
         options.cwd = cwd
         options.env = env
@@ -70,7 +70,7 @@ public struct Processes: Sendable {
     public func start(
         _ command: String, arguments: [String] = [], options: CommandOptions,
         noStdin: Bool = false
-    ) async throws(SandboxError) -> SandboxProcess {
+    ) async throws -> SandboxProcess {
         var request = StartProcessRequest()
         request.process = options.spec(command, arguments)
         request.requestKey = makeRequestKey()
@@ -80,7 +80,7 @@ public struct Processes: Sendable {
     }
 
     /// The process of this id. ``SandboxError/Reason/processNotFound`` where there is none.
-    public func get(_ id: String) async throws(SandboxError) -> SandboxProcess {
+    public func get(_ id: String) async throws -> SandboxProcess {
         try handle(try await calls.process(id))
     }
 
@@ -96,7 +96,7 @@ public struct Processes: Sendable {
         status: ProcessStatus? = nil, limit: Int? = nil, cursor: String? = nil,
         labels: [String: String] = [:], createdAfter: UnixMilliseconds? = nil,
         createdBefore: UnixMilliseconds? = nil
-    ) async throws(SandboxError) -> ProcessListing {
+    ) async throws -> ProcessListing {
         try await list(
             status: status.map { [$0] } ?? [], limit: limit, cursor: cursor, labels: labels,
             createdAfter: createdAfter, createdBefore: createdBefore)
@@ -107,7 +107,7 @@ public struct Processes: Sendable {
         status: [ProcessStatus], limit: Int? = nil, cursor: String? = nil,
         labels: [String: String] = [:], createdAfter: UnixMilliseconds? = nil,
         createdBefore: UnixMilliseconds? = nil
-    ) async throws(SandboxError) -> ProcessListing {
+    ) async throws -> ProcessListing {
         var request = ListProcessesRequest()
         request.status = status.map(\.wire)
         if let limit {
@@ -139,7 +139,7 @@ public struct Processes: Sendable {
         status: [ProcessStatus], labels: [String: String] = [:],
         createdAfter: UnixMilliseconds? = nil, createdBefore: UnixMilliseconds? = nil
     ) -> ProcessPages {
-        ProcessPages { cursor throws(SandboxError) in
+        ProcessPages { cursor in
             try await list(
                 status: status, cursor: cursor, labels: labels, createdAfter: createdAfter,
                 createdBefore: createdBefore)

@@ -41,7 +41,8 @@ public final class Sandbox: Sendable {
     ///   - group: The event loops to run on; `nil` is the process's own, shared ones.
     /// - Throws: ``SandboxError/Reason/invalidAddress``,
     ///   ``SandboxError/Reason/gatewayUnavailable``, ``SandboxError/Reason/tokenInvalid``,
-    ///   ``SandboxError/Reason/permissionDenied``, ``SandboxError/Reason/tlsFailed``.
+    ///   ``SandboxError/Reason/permissionDenied``, ``SandboxError/Reason/notGateway``,
+    ///   ``SandboxError/Reason/certificateUntrusted``, ``SandboxError/Reason/tlsFailed``.
     public static func connect(
         _ address: String,
         token: String? = nil,
@@ -49,7 +50,7 @@ public final class Sandbox: Sendable {
         reconnectTimeout: Duration = .seconds(30),
         connectTimeout: Duration = .seconds(10),
         group: (any EventLoopGroup)? = nil
-    ) async throws(SandboxError) -> Sandbox {
+    ) async throws -> Sandbox {
         let channel = try makeChannel(
             address, tls: tls, connectTimeout: connectTimeout, group: group)
         let calls = GatewayCalls(channel: channel, token: token, patience: reconnectTimeout)
@@ -67,7 +68,7 @@ public final class Sandbox: Sendable {
     static let firstPatience = Duration.seconds(1)
 
     /// The gateway's version, limits and abilities.
-    public func info() async throws(SandboxError) -> GatewayInfo {
+    public func info() async throws -> GatewayInfo {
         GatewayInfo(try await calls.unary(ProcessService.getGateway, GetGatewayRequest()))
     }
 
@@ -75,7 +76,7 @@ public final class Sandbox: Sendable {
     public var processes: Processes { Processes(calls: calls) }
 
     /// The process of this id. ``SandboxError/Reason/processNotFound`` where there is none.
-    public func getProcess(_ id: String) async throws(SandboxError) -> SandboxProcess {
+    public func getProcess(_ id: String) async throws -> SandboxProcess {
         try await processes.get(id)
     }
 

@@ -10,10 +10,13 @@ public import GRPCWire
 /// ```swift
 /// do {
 ///     _ = try await sandbox.exec("id", runAs: "nobody")
-/// } catch where error.reason == .runAsDenied {
+/// } catch let error as SandboxError where error.reason == .runAsDenied {
 ///     print(error.message)
 /// }
 /// ```
+///
+/// Signatures say `throws` and not `throws(SandboxError)`: around calls of typed errors alone, a
+/// `catch` with `as SandboxError` or `where` crashes the compiler of Swift 6.3.
 public struct SandboxError: Error, Sendable, Hashable, CustomStringConvertible {
     public var reason: Reason
     /// The status of the gRPC call, or the one that says best what happened on this side.
@@ -108,7 +111,12 @@ extension SandboxError {
         // Of this side.
         /// The gateway's address cannot be understood.
         case invalidAddress = "INVALID_ADDRESS"
-        /// The gateway's certificate is not trusted, TLS could not be agreed upon, or a
+        /// What answers at the address speaks something else: no TLS where the address says
+        /// `https`, no HTTP/2, or HTTP that is not gRPC.
+        case notGateway = "NOT_A_GATEWAY"
+        /// No root that is trusted has issued the gateway's certificate, or it is out of date.
+        case certificateUntrusted = "CERTIFICATE_UNTRUSTED"
+        /// TLS could not be agreed upon, the gateway's certificate is for another host name, or a
         /// certificate, key or root that was given could not be used, which has the code
         /// `invalidArgument`. Where it is the gateway that demands another client certificate:
         /// ``permissionDenied``.
@@ -158,7 +166,9 @@ extension SandboxError {
             case .stdinGap, .replayWindowExpired: .outOfRange
             case .waitTimedOut, .deadlineExceeded: .deadlineExceeded
             case .tooManyProcesses, .resourceExhausted, .outputLimitExceeded: .resourceExhausted
-            case .supervisorUnavailable, .gatewayUnavailable, .tlsFailed: .unavailable
+            case .supervisorUnavailable, .gatewayUnavailable, .notGateway,
+                .certificateUntrusted, .tlsFailed:
+                .unavailable
             case .closed, .cancelled: .cancelled
             case .callerGone: .aborted
             case .processLost, .outputGap: .dataLoss

@@ -49,7 +49,7 @@ extension Sandbox {
         stdin: (any StdinData)? = nil,
         maxOutputBytes: Int = Sandbox.defaultMaxOutputBytes,
         onOutput: (@Sendable (OutputEvent) async -> Void)? = nil
-    ) async throws(SandboxError) -> ProcessResult {
+    ) async throws -> ProcessResult {
         var options = CommandOptions()
         options.cwd = cwd
         options.env = env
@@ -74,7 +74,7 @@ extension Sandbox {
         stdin: (any StdinData)? = nil,
         maxOutputBytes: Int = Sandbox.defaultMaxOutputBytes,
         onOutput: (@Sendable (OutputEvent) async -> Void)? = nil
-    ) async throws(SandboxError) -> ProcessResult {
+    ) async throws -> ProcessResult {
         let stream = try await execStream(
             command, arguments: arguments, options: options, stdin: stdin)
         return try await stream.collect(maxOutputBytes: maxOutputBytes, onOutput: onOutput)
@@ -102,7 +102,7 @@ extension Sandbox {
         stdin: Input,
         maxOutputBytes: Int = Sandbox.defaultMaxOutputBytes,
         onOutput: (@Sendable (OutputEvent) async -> Void)? = nil
-    ) async throws(SandboxError) -> ProcessResult where Input.Element: StdinData {
+    ) async throws -> ProcessResult where Input.Element: StdinData {
         var options = CommandOptions()
         options.cwd = cwd
         options.env = env
@@ -127,7 +127,7 @@ extension Sandbox {
         stdin: Input,
         maxOutputBytes: Int = Sandbox.defaultMaxOutputBytes,
         onOutput: (@Sendable (OutputEvent) async -> Void)? = nil
-    ) async throws(SandboxError) -> ProcessResult where Input.Element: StdinData {
+    ) async throws -> ProcessResult where Input.Element: StdinData {
         let stream = try await execStream(
             command, arguments: arguments, options: options, stdin: stdin)
         return try await stream.collect(maxOutputBytes: maxOutputBytes, onOutput: onOutput)
@@ -138,7 +138,7 @@ extension Sandbox {
     public func execStream(
         _ command: String, arguments: [String] = [], options: CommandOptions = CommandOptions(),
         stdin: (any StdinData)? = nil
-    ) async throws(SandboxError) -> ExecStream {
+    ) async throws -> ExecStream {
         let input = stdin?.stdinBytes ?? []
         var request = ExecRequest()
         request.process = options.spec(command, arguments)
@@ -163,7 +163,7 @@ extension Sandbox {
     public func execStream<Input: AsyncSequence & Sendable>(
         _ command: String, arguments: [String] = [], options: CommandOptions = CommandOptions(),
         stdin: Input
-    ) async throws(SandboxError) -> ExecStream where Input.Element: StdinData {
+    ) async throws -> ExecStream where Input.Element: StdinData {
         var options = options
         options.holdWhenFull = true
         var request = StartProcessRequest()
@@ -192,7 +192,7 @@ extension ExecStream {
     /// Reads to the end, and keeps what comes.
     func collect(
         maxOutputBytes: Int, onOutput: (@Sendable (OutputEvent) async -> Void)?
-    ) async throws(SandboxError) -> ProcessResult {
+    ) async throws -> ProcessResult {
         var stdout: [UInt8] = []
         var stderr: [UInt8] = []
         var iterator = makeAsyncIterator()
@@ -219,6 +219,6 @@ extension ExecStream {
                     processID: process.id)
             }
         }
-        throw .notUnderstood("the end of a process's output, without its exit")
+        throw SandboxError.notUnderstood("the end of a process's output, without its exit")
     }
 }

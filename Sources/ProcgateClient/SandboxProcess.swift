@@ -34,7 +34,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
 
     /// Asks the gateway how the process stands.
     @discardableResult
-    public func refresh() async throws(SandboxError) -> ProcessSummary {
+    public func refresh() async throws -> ProcessSummary {
         try note(try await calls.process(id))
     }
 
@@ -48,20 +48,20 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     /// - Returns: How it ended, with its retained output.
     public func wait(
         timeout: Duration? = nil, maxOutputBytes: Int? = nil
-    ) async throws(SandboxError) -> ProcessResult {
+    ) async throws -> ProcessResult {
         var request = WaitRequest()
         request.processId = id
         request.maxOutputBytes = UInt64(clamping: maxOutputBytes ?? 0)
         let answer = try await calls.wait(request, timeout: timeout)
         guard let wire = answer.result, let result = ProcessResult(wire) else {
-            throw .notUnderstood("a result")
+            throw SandboxError.notUnderstood("a result")
         }
         latest.withLock { $0 = result.process }
         return result
     }
 
     /// ``wait(timeout:maxOutputBytes:)`` by another name.
-    public func result() async throws(SandboxError) -> ProcessResult {
+    public func result() async throws -> ProcessResult {
         try await wait()
     }
 
@@ -102,7 +102,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     @discardableResult
     public func writeStdin(
         _ text: String, eof: Bool = false
-    ) async throws(SandboxError) -> Int {
+    ) async throws -> Int {
         try await writeStdin(text.stdinBytes, eof: eof)
     }
 
@@ -110,7 +110,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     @discardableResult
     public func writeStdin(
         _ bytes: [UInt8], eof: Bool = false
-    ) async throws(SandboxError) -> Int {
+    ) async throws -> Int {
         try await calls.inStdinTurn(of: id) { () async throws(SandboxError) -> Int in
             let transfer = try await newTransfer()
             return Int(clamping: try await transfer.write(bytes, eof: eof))
@@ -125,7 +125,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     @discardableResult
     public func writeStdin<Input: AsyncSequence & Sendable>(
         _ input: Input, eof: Bool = false
-    ) async throws(SandboxError) -> Int where Input.Element: StdinData {
+    ) async throws -> Int where Input.Element: StdinData {
         try await writeStdin(input, eof: eof, finishingAfterFailure: true)
     }
 
@@ -172,7 +172,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     }
 
     /// Closes the process's stdin: it reads end-of-file.
-    public func closeStdin() async throws(SandboxError) {
+    public func closeStdin() async throws {
         try await writeStdin([UInt8](), eof: true)
     }
 
@@ -198,7 +198,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     @discardableResult
     public func signal(
         _ signal: Signal, scope: SignalScope = .group
-    ) async throws(SandboxError) -> Bool {
+    ) async throws -> Bool {
         var request = SignalRequest()
         request.processId = id
         request.signal = signal.name
@@ -208,7 +208,8 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
                 ProcessService.signal, request, repeat: .onlyWhereUnseen, processID: id)
             try note(answer.process)
             return true
-        } catch  where error.reason == .processNotRunning {
+        } catch {
+            guard error.reason == .processNotRunning else { throw error }
             return false
         }
     }
@@ -217,7 +218,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     @discardableResult
     public func signal(
         _ name: String, scope: SignalScope = .group
-    ) async throws(SandboxError) -> Bool {
+    ) async throws -> Bool {
         try await signal(Signal(name), scope: scope)
     }
 
@@ -225,7 +226,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     ///
     /// - Parameter grace: Instead of the process's own; zero kills at once.
     @discardableResult
-    public func stop(grace: Duration? = nil) async throws(SandboxError) -> ProcessSummary {
+    public func stop(grace: Duration? = nil) async throws -> ProcessSummary {
         var request = StopProcessRequest()
         request.processId = id
         request.grace = grace.map { .graceMs($0.wholeMilliseconds) }
@@ -235,12 +236,12 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
 
     /// KILL to the whole tree at once; returns once it is gone.
     @discardableResult
-    public func kill() async throws(SandboxError) -> ProcessSummary {
+    public func kill() async throws -> ProcessSummary {
         try await stop(grace: .zero)
     }
 
     /// Sets the size of the process's terminal, in characters.
-    public func resize(columns: Int, rows: Int) async throws(SandboxError) {
+    public func resize(columns: Int, rows: Int) async throws {
         var request = ResizeTerminalRequest()
         request.processId = id
         request.size = TerminalSize(columns: columns, rows: rows).wire
@@ -248,12 +249,12 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     }
 
     /// Sets the size of the process's terminal.
-    public func resize(_ size: TerminalSize) async throws(SandboxError) {
+    public func resize(_ size: TerminalSize) async throws {
         try await resize(columns: size.columns, rows: size.rows)
     }
 
     /// Forgets the process, which must have ended, and frees its output.
-    public func delete() async throws(SandboxError) {
+    public func delete() async throws {
         try await calls.delete(id)
     }
 
@@ -262,7 +263,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     ///
     /// - Parameter fromSeq: The first chunk of output wanted; 0 and 1 mean from the beginning.
     ///   What has been dropped is skipped, with a ``OutputEvent/gap(_:)``.
-    public func attach(fromSeq: UInt64 = 0) async throws(SandboxError) -> AttachSession {
+    public func attach(fromSeq: UInt64 = 0) async throws -> AttachSession {
         try await AttachSession.join(self, fromSeq: fromSeq, calls: calls)
     }
 

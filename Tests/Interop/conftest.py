@@ -1,6 +1,7 @@
 """The gateway that the cheap tests share; a test that needs options of its own starts its own."""
 
 import os
+import signal
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -24,6 +25,8 @@ def pytest_configure(config):
     if not os.access(harness.BINARY, os.X_OK):
         raise pytest.UsageError(f"no binary at {harness.BINARY}: build it, or set PROCGATE")
     harness.adopt_orphans()
+    # Background jobs of shells are started with SIGINT ignored, and so would be the commands here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):

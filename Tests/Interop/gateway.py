@@ -327,6 +327,7 @@ class Gateway:
         self.close_channels()
         if self.proxy:
             self.proxy.stop()
+        self.proxy, self.proxy_name = None, None  # nobody would end another one
         if self.process and self.process.poll() is None:
             self.kill()
         while pid := self.find_supervisor():

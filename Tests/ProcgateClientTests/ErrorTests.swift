@@ -60,14 +60,18 @@ struct ErrorTests {
 
     @Test("TLS that one side does not accept is final, and tells who refused whom")
     func tls() {
-        let distrusted = SandboxError(
-            .transport(.permissionDenied, "the certificate is not trusted", notProcessed: true))
-        #expect(distrusted.reason == .tlsFailed)
+        func told(_ code: GRPCCode, _ mismatch: TransportMismatch) -> SandboxError {
+            SandboxError(.transport(code, "why", notProcessed: true, mismatch: mismatch))
+        }
+        let distrusted = told(.permissionDenied, .untrustedCertificate)
+        #expect(distrusted.reason == .certificateUntrusted)
         #expect(!distrusted.mayRetry)
-        let refused = SandboxError(
-            .transport(.unauthenticated, "a certificate, please", notProcessed: true))
+        #expect(told(.permissionDenied, .tls).reason == .tlsFailed)
+        #expect(!told(.permissionDenied, .tls).mayRetry)
+        let refused = told(.unauthenticated, .refusedCaller)
         #expect(refused.reason == .permissionDenied)
         #expect(!refused.mayRetry)
+        #expect(told(.permissionDenied, .otherProtocol).reason == .notGateway)
         // The same codes, said by the gateway or by a proxy.
         #expect(SandboxError(GRPCStatus(.permissionDenied, "no")).reason == .permissionDenied)
         #expect(SandboxError(GRPCStatus(.unauthenticated, "no")).reason == .tokenInvalid)

@@ -1,6 +1,7 @@
 // Why a connection could not be made: in words, and as a status that tells whether another try
-// may do better. Knows errors of sockets and of TLS, no call.
+// may do better. Knows errors of sockets, of TLS and of HTTP/2, no call.
 
+import HTTP2
 import NIOCore
 import NIOPosix
 import NIOSSL
@@ -16,76 +17,90 @@ extension GRPCStatus {
 extension TransportStatus {
     /// For calls that waited for a connection to `target`.
     static func cannotConnect(to target: GRPCTarget, _ error: any Error) -> GRPCStatus {
-        let (code, message) = connectFailure(target, error)
-        return .transport(code, message, notProcessed: true)
+        switch error {
+        case let failure as ClientConnector.Failure:
+            switch failure {
+            case .noHTTP2:
+                refusal(.permissionDenied, "\(target) speaks no HTTP/2 over TLS", .otherProtocol)
+            case .noTLS:
+                refusal(.permissionDenied, "cannot connect to \(target): \(failure)", .tls)
+            case .timedOut, .closedAtOnce: unreachable(target, "\(failure)")
+            }
+        case let extra as NIOSSLExtraError: certificateFailure(target, extra)
+        case is NIOSSLError, is BoringSSLError: tlsFailure(target, String(describing: error))
+        // What answered is no HTTP/2. That may be a proxy's word for an outage.
+        case is HTTP2Error:
+            refusal(.unavailable, "\(target) speaks no HTTP/2", .otherProtocol)
+        default: unreachable(target, words(for: error))
+        }
     }
 
-    private static func connectFailure(
-        _ target: GRPCTarget, _ error: any Error
-    ) -> (GRPCCode, String) {
-        if let failure = error as? ClientConnector.Failure {
-            switch failure {
-            case .noHTTP2, .noTLS:
-                return (.permissionDenied, "cannot connect to \(target): \(failure)")
-            case .timedOut, .closedAtOnce: break
-            }
-        }
-        if let extra = error as? NIOSSLExtraError {
-            let isOtherName =
-                extra == .failedToValidateHostname || extra == .serverHostnameImpossibleToMatch
-            return (
-                .permissionDenied,
-                isOtherName
-                    ? "the certificate of \(target) is not trusted: it is for another host name"
-                    : "cannot use TLS with \(target): \(extra)"
-            )
-        }
-        guard error is NIOSSLError || error is BoringSSLError else {
-            return (.unavailable, "cannot connect to \(target): \(words(for: error))")
-        }
-        return tlsFailure(target, String(describing: error))
+    private static func refusal(
+        _ code: GRPCCode, _ message: String, _ mismatch: TransportMismatch
+    ) -> GRPCStatus {
+        .transport(code, message, notProcessed: true, mismatch: mismatch)
+    }
+
+    private static func unreachable(_ target: GRPCTarget, _ why: String) -> GRPCStatus {
+        .transport(.unavailable, "cannot connect to \(target): \(why)", notProcessed: true)
+    }
+
+    private static func certificateFailure(
+        _ target: GRPCTarget, _ error: NIOSSLExtraError
+    ) -> GRPCStatus {
+        let isOtherName =
+            error == .failedToValidateHostname || error == .serverHostnameImpossibleToMatch
+        return refusal(
+            .permissionDenied,
+            isOtherName
+                ? "the certificate of \(target) is not trusted: it is for another host name"
+                : "cannot use TLS with \(target): \(error)",
+            .tls)
     }
 
     /// BoringSSL's reasons come in text alone.
-    private static func tlsFailure(_ target: GRPCTarget, _ text: String) -> (GRPCCode, String) {
+    private static func tlsFailure(_ target: GRPCTarget, _ text: String) -> GRPCStatus {
         func has(_ reasons: String...) -> Bool { reasons.contains { text.contains($0) } }
         if has("CERTIFICATE_VERIFY_FAILED", "unableToValidateCertificate", "cannotMatchULabel") {
-            return (
+            return refusal(
                 .permissionDenied,
                 "the certificate of \(target) is not trusted: no root that is trusted here has "
-                    + "issued it, or it is out of date"
-            )
+                    + "issued it, or it is out of date",
+                .untrustedCertificate)
         }
         if has("noCertificateToValidate", "cannotFindPeerIP") {
-            return (.permissionDenied, "the certificate of \(target) is not trusted: there is none")
+            return refusal(
+                .permissionDenied, "the certificate of \(target) is not trusted: there is none",
+                .tls)
         }
         if has("CERTIFICATE_REQUIRED", "ALERT_HANDSHAKE_FAILURE", "ALERT_NO_CERTIFICATE") {
-            return (
+            return refusal(
                 .unauthenticated,
-                "\(target) refuses the connection: it demands a client certificate, or other TLS"
-            )
+                "\(target) refuses the connection: it demands a client certificate, or other TLS",
+                .refusedCaller)
         }
         if has(
             "ALERT_UNKNOWN_CA", "ALERT_BAD_CERTIFICATE", "ALERT_UNSUPPORTED_CERTIFICATE",
             "ALERT_CERTIFICATE_REVOKED", "ALERT_CERTIFICATE_EXPIRED", "ALERT_CERTIFICATE_UNKNOWN",
             "ALERT_ACCESS_DENIED", "ALERT_DECRYPT_ERROR")
         {
-            return (
-                .unauthenticated, "\(target) refuses the client certificate (\(reason(in: text)))"
-            )
+            return refusal(
+                .unauthenticated, "\(target) refuses the client certificate (\(reason(in: text)))",
+                .refusedCaller)
         }
         if has(
             "PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "INSUFFICIENT_SECURITY",
             "NO_APPLICATION_PROTOCOL", "UNRECOGNIZED_NAME", "WRONG_VERSION_NUMBER", "HTTP_REQUEST")
         {
-            return (
+            return refusal(
                 .permissionDenied,
-                "\(target) speaks no TLS, or none that is spoken here (\(reason(in: text)))"
-            )
+                "\(target) speaks no TLS, or none that is spoken here (\(reason(in: text)))",
+                .otherProtocol)
         }
         let isCut = has("EOF during")
-        let what = isCut ? "it ended while TLS was agreed upon" : "TLS failed (\(reason(in: text)))"
-        return (.unavailable, "cannot connect to \(target): \(what)")
+        return unreachable(
+            target,
+            isCut ? "it ended while TLS was agreed upon" : "TLS failed (\(reason(in: text)))")
     }
 
     /// Of "… error:1000007d:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED at …" its

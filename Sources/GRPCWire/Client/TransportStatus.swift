@@ -12,7 +12,7 @@ enum TransportStatus {
         case .enhanceYourCalm:
             .transport(.resourceExhausted, "the server asks for calm")
         case .inadequateSecurity:
-            .transport(.permissionDenied, "the server demands better TLS")
+            .transport(.permissionDenied, "the server demands better TLS", mismatch: .tls)
         case .noError, .protocolError, .internalError, .flowControlError, .settingsTimeout,
             .frameSizeError, .compressionError, .connectError:
             .transport(.internal, "the stream was reset with HTTP/2 error \(code.rawValue)")
@@ -25,13 +25,19 @@ enum TransportStatus {
     static func http(_ status: String) -> GRPCStatus {
         let message = "HTTP status \(status) instead of a gRPC answer"
         switch status {
-        case "400": return .init(.internal, message)
-        case "401": return .init(.unauthenticated, message)
-        case "403": return .init(.permissionDenied, message)
-        case "404": return .init(.unimplemented, message)
+        case "401": return GRPCStatus(.unauthenticated, message)
+        case "403": return GRPCStatus(.permissionDenied, message)
         case "429", "502", "503", "504": return .transport(.unavailable, message)
-        default: return .init(.unknown, message)
+        case "400": return otherProtocol(.internal, message)
+        case "404": return otherProtocol(.unimplemented, message)
+        default: return otherProtocol(.unknown, message)
         }
+    }
+
+    private static func otherProtocol(_ code: GRPCCode, _ message: String) -> GRPCStatus {
+        var status = GRPCStatus(code, message)
+        status.mismatch = .otherProtocol
+        return status
     }
 
     /// Said by the peer, which is there: not a failure of the transport.

@@ -56,6 +56,8 @@ public struct GRPCStatus: Error, Sendable, Equatable {
     public var isTransport = false
     /// No handler of the peer can have seen the call: repeating it runs nothing twice.
     public var notProcessed = false
+    /// Why the two sides do not understand each other, where that is so.
+    public var mismatch: TransportMismatch?
 
     public init(
         _ code: GRPCCode, _ message: String = "", details: [UInt8] = [],
@@ -69,11 +71,13 @@ public struct GRPCStatus: Error, Sendable, Equatable {
 
     /// A status of this side for what the transport did.
     public static func transport(
-        _ code: GRPCCode, _ message: String, notProcessed: Bool = false
+        _ code: GRPCCode, _ message: String, notProcessed: Bool = false,
+        mismatch: TransportMismatch? = nil
     ) -> GRPCStatus {
         var status = GRPCStatus(code, message)
         status.isTransport = true
         status.notProcessed = notProcessed
+        status.mismatch = mismatch
         return status
     }
 
@@ -84,6 +88,20 @@ extension GRPCStatus: CustomStringConvertible {
     public var description: String {
         message.isEmpty ? code.name : "\(code.name): \(message)"
     }
+}
+
+/// What keeps two sides from speaking gRPC with each other, though each of them is there.
+public enum TransportMismatch: Sendable, Hashable {
+    /// The peer speaks something else: no TLS where TLS was asked for, no HTTP/2, or HTTP that is
+    /// not gRPC.
+    case otherProtocol
+    /// No trusted root has issued the server's certificate, or it is out of date.
+    case untrustedCertificate
+    /// The server demands another client certificate, or one at all.
+    case refusedCaller
+    /// TLS could not be agreed upon for any other reason, a certificate for another name among
+    /// them.
+    case tls
 }
 
 /// Why a call's handler is no longer wanted.

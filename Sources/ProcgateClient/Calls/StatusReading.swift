@@ -20,13 +20,19 @@ extension SandboxError {
 extension SandboxError.Reason {
     /// For a status that names no reason of the contract.
     fileprivate init(_ status: GRPCStatus) {
-        if status.isTLSRefusal {
-            self = status.code == .unauthenticated ? .permissionDenied : .tlsFailed
-            return
+        switch status.mismatch {
+        case .otherProtocol: self = .notGateway
+        case .untrustedCertificate: self = .certificateUntrusted
+        case .refusedCaller: self = .permissionDenied
+        case .tls: self = .tlsFailed
+        case nil: self.init(status.code, isTransport: status.isTransport)
         }
-        switch status.code {
+    }
+
+    private init(_ code: GRPCCode, isTransport: Bool) {
+        switch code {
         // By a proxy, as it seems; what the caller cancels is told as such.
-        case .cancelled where status.isTransport: self = .gatewayUnavailable
+        case .cancelled where isTransport: self = .gatewayUnavailable
         case .cancelled: self = .cancelled
         case .invalidArgument, .outOfRange: self = .invalidArgument
         case .deadlineExceeded: self = .deadlineExceeded

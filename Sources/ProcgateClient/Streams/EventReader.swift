@@ -208,7 +208,8 @@ final class EventReader: @unchecked Sendable {
         }
         do {
             _ = try await calls.process(process.id, unless: detached)
-        } catch  where error.reason == .processNotFound {
+        } catch {
+            guard error.reason == .processNotFound else { throw error }
             throw SandboxError(
                 .processLost,
                 "the gateway no longer knows the process: its supervisor was replaced, or it was "

@@ -12,7 +12,7 @@ import Synchronization
 /// iterators that are made one after the other go on where the last one stopped.
 public struct ExecStream: AsyncSequence, Sendable {
     public typealias Element = OutputEvent
-    public typealias Failure = SandboxError
+    public typealias Failure = any Error
 
     /// The command's process: running, or queued.
     public let process: SandboxProcess
@@ -29,14 +29,14 @@ public struct ExecStream: AsyncSequence, Sendable {
         /// The next event; `nil` after the exit.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
-        ) async throws(SandboxError) -> OutputEvent? {
+        ) async throws -> OutputEvent? {
             while let event = try await events.next(isolation: actor) {
                 if case .output(let output) = event { return output }
             }
             return nil
         }
 
-        public mutating func next() async throws(SandboxError) -> OutputEvent? {
+        public mutating func next() async throws -> OutputEvent? {
             try await next(isolation: nil)
         }
     }
@@ -48,7 +48,7 @@ public struct ExecStream: AsyncSequence, Sendable {
     /// What ``ExecStream/events`` is.
     public struct Events: AsyncSequence, Sendable {
         public typealias Element = CommandEvent
-        public typealias Failure = SandboxError
+        public typealias Failure = any Error
 
         let stream: ExecStream
 
@@ -60,7 +60,7 @@ public struct ExecStream: AsyncSequence, Sendable {
             /// The next event; `nil` after the exit.
             public mutating func next(
                 isolation actor: isolated (any Actor)? = #isolation
-            ) async throws(SandboxError) -> CommandEvent? {
+            ) async throws -> CommandEvent? {
                 guard let event = try await stream.reader.next() else { return nil }
                 stream.process.note(event)
                 if case .output(.exit) = event, let failure = stream.feed?.failure {
@@ -69,7 +69,7 @@ public struct ExecStream: AsyncSequence, Sendable {
                 return event
             }
 
-            public mutating func next() async throws(SandboxError) -> CommandEvent? {
+            public mutating func next() async throws -> CommandEvent? {
                 try await next(isolation: nil)
             }
         }

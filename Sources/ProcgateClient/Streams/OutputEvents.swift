@@ -11,7 +11,7 @@ internal import ProcgateV1
 /// the chunk after the last one.
 public struct OutputEvents: AsyncSequence, Sendable {
     public typealias Element = OutputEvent
-    public typealias Failure = SandboxError
+    public typealias Failure = any Error
 
     private let calls: GatewayCalls
     private let request: StreamOutputRequest
@@ -31,14 +31,14 @@ public struct OutputEvents: AsyncSequence, Sendable {
         /// The next event; `nil` after the exit.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
-        ) async throws(SandboxError) -> OutputEvent? {
+        ) async throws -> OutputEvent? {
             while let event = try await reader.next() {
                 if case .output(let output) = event { return output }
             }
             return nil
         }
 
-        public mutating func next() async throws(SandboxError) -> OutputEvent? {
+        public mutating func next() async throws -> OutputEvent? {
             try await next(isolation: nil)
         }
     }

@@ -17,7 +17,7 @@ public enum ProcessChange: Sendable, Hashable {
 /// between is not told again, and of what was forgotten in between nothing is heard any more.
 public struct ProcessChanges: AsyncSequence, Sendable {
     public typealias Element = ProcessChange
-    public typealias Failure = SandboxError
+    public typealias Failure = any Error
 
     let calls: GatewayCalls
     let labels: [String: String]
@@ -43,7 +43,7 @@ public struct ProcessChanges: AsyncSequence, Sendable {
         /// The next change; waits for it as long as it takes.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
-        ) async throws(SandboxError) -> ProcessChange? {
+        ) async throws -> ProcessChange? {
             while true {
                 do {
                     if responses == nil {
@@ -67,7 +67,7 @@ public struct ProcessChanges: AsyncSequence, Sendable {
             }
         }
 
-        public mutating func next() async throws(SandboxError) -> ProcessChange? {
+        public mutating func next() async throws -> ProcessChange? {
             try await next(isolation: nil)
         }
 

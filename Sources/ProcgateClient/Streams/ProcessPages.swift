@@ -19,8 +19,8 @@ public struct ProcessListing: Sendable, Hashable {
 /// returns.
 public struct ProcessPages: AsyncSequence, Sendable {
     public typealias Element = ProcessSummary
-    public typealias Failure = SandboxError
-    typealias Page = @Sendable (_ cursor: String?) async throws(SandboxError) -> ProcessListing
+    public typealias Failure = any Error
+    typealias Page = @Sendable (_ cursor: String?) async throws -> ProcessListing
 
     let page: Page
 
@@ -45,7 +45,7 @@ public struct ProcessPages: AsyncSequence, Sendable {
         /// The next process; `nil` after the last.
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
-        ) async throws(SandboxError) -> ProcessSummary? {
+        ) async throws -> ProcessSummary? {
             while rest.isEmpty {
                 guard !hasEnded else { return nil }
                 let listing = try await page(cursor)
@@ -56,7 +56,7 @@ public struct ProcessPages: AsyncSequence, Sendable {
             return rest.popLast()
         }
 
-        public mutating func next() async throws(SandboxError) -> ProcessSummary? {
+        public mutating func next() async throws -> ProcessSummary? {
             try await next(isolation: nil)
         }
     }

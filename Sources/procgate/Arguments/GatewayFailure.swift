@@ -1,16 +1,22 @@
 // What the library says went wrong, as the line and the exit status of a command.
 
-import GRPCWire
 import Glibc
 import ProcgateClient
 
 extension Failure {
     /// What to do about an error of the library.
-    init(_ error: SandboxError, address: String) {
+    init(_ error: SandboxError, of gateway: GatewayOptions) {
+        let address = gateway.fullAddress
         switch error.reason {
-        case .gatewayUnavailable:
-            self = Self.unreachable(address, error)
-        case .tlsFailed: self = Self.tls(error)
+        case .gatewayUnavailable: self = Self.unreachable(address, error)
+        case .notGateway: self = Self.otherProtocol(address, error)
+        case .certificateUntrusted:
+            self.init(
+                "\(error.message): name the roots of its certificate with --tls-ca",
+                status: .unreachable)
+        case .tlsFailed where error.code == .invalidArgument:
+            self.init("\(error.message): see \(gateway.tlsOptions)")
+        case .tlsFailed: self.init(error.message, status: .unreachable)
         case .supervisorUnavailable:
             self.init(
                 "the gateway at \(address) has no supervisor (\(error.message)): see its log",
@@ -27,7 +33,11 @@ extension Failure {
                     + "--allow-user, as root",
                 status: .refused)
         case .invalidAddress: self.init(error.message, status: .usage)
-        case .unimplemented, .internalError, .unknown: self = Self.unknownAnswer(address, error)
+        case .unimplemented:
+            self.init(
+                "what answers at \(address) does not know the call (\(error.message)): it is no "
+                    + "gateway, or one of another version; name another with --address",
+                status: .unreachable)
         default: self = Self.refusal(error)
         }
     }
@@ -60,52 +70,16 @@ extension Failure {
         }
     }
 
-    /// Where it is not even gRPC's, or another service's, it is no gateway that answers.
-    private static func unknownAnswer(_ address: String, _ error: SandboxError) -> Failure {
-        if error.message.contains("instead of a gRPC answer") {
-            return speaksNoGRPC(address, error.message)
-        }
-        guard error.reason == .unimplemented else { return Failure(error.message) }
+    private static func otherProtocol(_ address: String, _ error: SandboxError) -> Failure {
+        let hasTLS = address.hasPrefix("https://")
         return Failure(
-            "what answers at \(address) does not know the call (\(error.message)): it is no "
-                + "gateway, or one of another version; name another with --address",
-            status: .unreachable)
-    }
-
-    private static func speaksNoGRPC(_ address: String, _ cause: String) -> Failure {
-        Failure(
-            "what answers at \(address) speaks no gRPC (\(cause)): name a gateway with --address, "
-                + "by https:// where it has TLS",
-            status: .unreachable)
-    }
-
-    /// Other roots help only where those that are trusted have not issued the certificate, which
-    /// the message alone tells.
-    private static func tls(_ error: SandboxError) -> Failure {
-        if error.code == .invalidArgument {
-            let isOfRoots = error.message.contains("roots")
-            return Failure(
-                "\(error.message): see "
-                    + (isOfRoots ? "--tls-ca" : "--tls-certificate and --tls-key"))
-        }
-        if error.message.contains("speaks no TLS") {
-            return Failure(
-                "\(error.message): write http:// where it has none", status: .unreachable)
-        }
-        guard error.message.contains("has issued it") else {
-            return Failure(error.message, status: .unreachable)
-        }
-        return Failure(
-            "\(error.message): name the roots of its certificate with --tls-ca",
+            "what answers at \(address) is no gateway (\(error.message)): name one with --address, "
+                + (hasTLS ? "by http:// where it has no TLS" : "by https:// where it has TLS"),
             status: .unreachable)
     }
 
     private static func unreachable(_ address: String, _ error: SandboxError) -> Failure {
-        // HTTP/2 of this side did not understand what it was answered.
-        if ["codec(", "badPreface"].contains(where: { error.message.contains($0) }) {
-            return speaksNoGRPC(address, "nor HTTP/2")
-        }
-        return Failure(
+        Failure(
             "no gateway answers at \(address)\(detail(error.message)): start one with procgate "
                 + "serve, or name another with --address",
             status: .unreachable)

@@ -47,10 +47,9 @@ struct GatewayOptions: ParsableArguments {
     func withSandbox<Result: Sendable>(
         _ body: (Sandbox) async throws -> Result
     ) async throws -> Result {
-        let address = self.fullAddress
         try checkCertificates()
         do {
-            let sandbox = try await Sandbox.connect(address, token: try token(), tls: tls)
+            let sandbox = try await Sandbox.connect(fullAddress, token: try token(), tls: tls)
             do {
                 let result = try await body(sandbox)
                 await sandbox.close()
@@ -61,7 +60,7 @@ struct GatewayOptions: ParsableArguments {
                 throw error
             }
         } catch let error as SandboxError {
-            throw Failure(error, address: address)
+            throw Failure(error, of: self)
         }
     }
 
@@ -87,6 +86,15 @@ struct GatewayOptions: ParsableArguments {
             roots: roots.map(SandboxTLS.PEM.file),
             certificate: certificatePath.map(SandboxTLS.PEM.file),
             key: keyPath.map(SandboxTLS.PEM.file))
+    }
+
+    /// Those that files were given for, for people.
+    var tlsOptions: String {
+        var names: [String] = []
+        if path(tlsCA, or: "PROCGATE_TLS_CA") != nil { names.append("--tls-ca") }
+        if certificatePath != nil { names += ["--tls-certificate", "--tls-key"] }
+        let last = names.popLast() ?? "the options for TLS"
+        return names.isEmpty ? last : names.joined(separator: ", ") + " and " + last
     }
 
     private func checkCertificates() throws(Failure) {

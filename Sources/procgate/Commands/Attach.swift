@@ -41,7 +41,7 @@ struct Attach: AsyncParsableCommand {
                 isSized ? Terminal.size : TerminalSize(columns: 0, rows: 0))
             return true
         } catch {
-            return error.reason != .noTerminal
+            return (error as? SandboxError)?.reason != .noTerminal
         }
     }
 }

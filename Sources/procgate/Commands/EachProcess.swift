@@ -51,7 +51,7 @@ struct EachProcess {
     private func failure(_ error: any Error, of id: String) -> Failure {
         let failure =
             switch error {
-            case let error as SandboxError: Failure(error, address: gateway.fullAddress)
+            case let error as SandboxError: Failure(error, of: gateway)
             case let error as Failure: error
             default: Failure("\(error)")
             }

@@ -40,8 +40,8 @@ struct Wait: AsyncParsableCommand {
             // Nobody sees the output but in JSON: the least that can be asked for.
             return try await process.wait(
                 timeout: timeout?.duration, maxOutputBytes: gateway.json ? nil : 1)
-        } catch {
-            guard error.reason == .waitTimedOut, let timeout else { throw error }
+        } catch let error as SandboxError where error.reason == .waitTimedOut {
+            guard let timeout else { throw error }
             throw Failure("process \(id) has not ended within \(timeout): it goes on")
         }
     }

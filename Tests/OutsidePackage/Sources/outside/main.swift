@@ -58,13 +58,36 @@ func besides(_ sandbox: Sandbox, _ process: SandboxProcess) async throws {
     _ = try await sandbox.attach("sh", terminal: TerminalSize(columns: 80, rows: 24))
 }
 
+/// The ways in which people catch.
+func catching(_ sandbox: Sandbox) async throws {
+    do {
+        _ = try await sandbox.exec("true")
+    } catch let error as SandboxError where error.reason == .runAsDenied {
+        print("\(error.reason): \(error.message)")
+    } catch let error as SandboxError {
+        guard error.mayRetry else { throw error }
+        print(error.code, error.processID ?? "-")
+    } catch is CancellationError {
+        print("cancelled")
+    }
+    do {
+        for try await _ in sandbox.processes.all() { break }
+        for try await _ in try await sandbox.processes.get("x").stream() { break }
+    } catch {
+        if let error = error as? SandboxError, error.reason == .processNotFound { return }
+        throw error
+    }
+    let result: Result<ProcessResult, any Error>
+    do { result = .success(try await sandbox.exec("true")) } catch { result = .failure(error) }
+    _ = try result.get()
+}
+
 guard CommandLine.arguments.count == 2 else { fatalError("give the gateway's address") }
 let sandbox = try await Sandbox.connect(CommandLine.arguments[1])
 do {
     let result = try await sandbox.exec("echo outside; exit 3")
     precondition(result.exitCode == 3 && result.stdout == "outside\n")
-} catch {
-    // Its type is SandboxError: the library throws nothing else.
+} catch let error as SandboxError {
     fatalError("\(error.reason): \(error.message)")
 }
 await sandbox.close()
