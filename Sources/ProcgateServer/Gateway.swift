@@ -102,8 +102,7 @@ public final class Gateway: Sendable {
         } catch {
             // A supervisor that was started for nothing goes, one that was there stays.
             if workers.launchedSupervisor {
-                for worker in workers.all { await worker.expectEnd() }
-                try? await workers.all.first?.shutDownSupervisor(graceful: false)
+                try? await shutDownSupervisor(of: workers.all, graceful: false)
             }
             for worker in workers.all { await worker.close() }
             throw error
@@ -197,11 +196,20 @@ public final class Gateway: Sendable {
     }
 
     private func stopProcesses(graceful: Bool) async {
-        for worker in workers { await worker.expectEnd() }
         do {
-            try await workers.first?.shutDownSupervisor(graceful: graceful)
+            try await Self.shutDownSupervisor(of: workers, graceful: graceful)
         } catch {
             logger.error("stopping the processes failed", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Once is enough, and a worker may have no link: the supervisor may just have been replaced.
+    /// One that is gone has nothing left to stop.
+    private static func shutDownSupervisor(of workers: [Worker], graceful: Bool) async throws {
+        for worker in workers { await worker.expectEnd() }
+        await workers.first?.keeper.close()  // everybody's
+        for worker in workers {
+            if try await worker.shutDownSupervisor(graceful: graceful) { return }
         }
     }
 

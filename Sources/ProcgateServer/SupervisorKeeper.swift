@@ -14,6 +14,14 @@ final class SupervisorKeeper: Sendable {
     private let logger: Logger
     private let health: HealthService
     private let restartCount = Atomic<Int>(0)
+    private let attempts = Mutex(Attempts())
+
+    /// Of those that are under way, each of which may start a supervisor.
+    private struct Attempts {
+        var count = 0
+        var isClosed = false
+        var closing: [CheckedContinuation<Void, Never>] = []
+    }
 
     private static let firstPause = TimeAmount.milliseconds(50)
     private static let longestPause = TimeAmount.seconds(5)
@@ -27,6 +35,36 @@ final class SupervisorKeeper: Sendable {
     /// Supervisors that were started because one had died.
     var restarts: Int { restartCount.load(ordering: .relaxed) }
 
+    /// Starts no supervisor from now on. When it returns, workers have links to whatever was
+    /// started before.
+    func close() async {
+        await withCheckedContinuation { continuation in
+            let isIdle = attempts.withLock { attempts in
+                attempts.isClosed = true
+                if attempts.count > 0 { attempts.closing.append(continuation) }
+                return attempts.count == 0
+            }
+            if isIdle { continuation.resume() }
+        }
+    }
+
+    private func begin() -> Bool {
+        attempts.withLock { attempts in
+            if !attempts.isClosed { attempts.count += 1 }
+            return !attempts.isClosed
+        }
+    }
+
+    private func finish() {
+        let closing = attempts.withLock { attempts in
+            attempts.count -= 1
+            guard attempts.count == 0 else { return [CheckedContinuation<Void, Never>]() }
+            defer { attempts.closing.removeAll() }
+            return attempts.closing
+        }
+        for continuation in closing { continuation.resume() }
+    }
+
     /// Connects `worker` again, however often that takes, until it is closed.
     func reconnect(_ worker: Worker) {
         health.supervisorLost(by: worker.eventLoop)
@@ -35,9 +73,9 @@ final class SupervisorKeeper: Sendable {
 
     private func reconnect(_ worker: Worker, after pause: TimeAmount) {
         worker.eventLoop.scheduleTask(in: pause) { [self] in
-            guard !worker.isClosed else { return }
+            guard !worker.isClosed, begin() else { return }
             NIOThreadPool.singleton.submit { state in
-                guard case .active = state else { return }
+                guard case .active = state else { return self.finish() }
                 self.attempt(worker, after: pause)
             }
         }
@@ -55,9 +93,11 @@ final class SupervisorKeeper: Sendable {
                 case .failure(let error):
                     retry(worker, after: pause, error)
                 }
+                finish()
             }
         } catch {
             retry(worker, after: pause, error)
+            finish()
         }
     }
 

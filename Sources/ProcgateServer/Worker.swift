@@ -54,16 +54,17 @@ final class Worker: @unchecked Sendable {
             }
     }
 
-    /// Stops every process, whole trees, and with them the supervisor. A supervisor that
-    /// is gone already has nothing left to stop.
-    func shutDownSupervisor(graceful: Bool) async throws {
-        let stopped = eventLoop.makePromise(of: Void.self)
+    /// Stops every process, whole trees, and with them the supervisor.
+    ///
+    /// - Returns: Whether there was a link to say so.
+    func shutDownSupervisor(graceful: Bool) async throws -> Bool {
+        let stopped = eventLoop.makePromise(of: Bool.self)
         eventLoop.execute { [self] in
-            guard let link, !link.isLost else { return stopped.succeed() }
+            guard let link, !link.isLost else { return stopped.succeed(false) }
             let shutdown = Shutdown.with { $0.hasGrace = !graceful }
-            link.send(.shutdown(shutdown)) { _ in stopped.succeed() }
+            link.send(.shutdown(shutdown)) { _ in stopped.succeed(true) }
         }
-        try await stopped.futureResult.get()
+        return try await stopped.futureResult.get()
     }
 
     /// The supervisor will go, and is not to be started again.

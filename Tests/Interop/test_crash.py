@@ -202,6 +202,20 @@ def test_a_held_exec_loses_nothing():
         assert ran.stdout == "".join(f"{i}\n" for i in range(1, 4000001)).encode()
 
 
+def test_a_held_exec_whose_last_output_was_on_its_way_loses_nothing():
+    """The gateway handed over everything, to sockets and proxies, and was gone then."""
+    with gateway() as g:
+        command = "seq 1 2500000"  # more than is retained of what nobody waits for
+        ran = collect(begin(g.stub, command, key="on its way"))
+        whole = len(ran.seqs)
+        run(g.stub, "true")  # the supervisor has heard of the end of the call
+        g.kill()
+        g.restart()
+        again = collect(begin(g.stub, command, key="on its way", after=1))
+        assert again.seqs == list(range(2, whole + 1))
+        assert ran.chunks[0].data + again.stdout == ran.stdout
+
+
 def test_a_follower_of_what_holds_back_loses_nothing():
     with gateway() as g:
         policy = pb.OutputPolicy(retain_bytes=MiB, hold_when_full=True)

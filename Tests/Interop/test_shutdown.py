@@ -1,5 +1,6 @@
 """SIGTERM: calls go on, processes are stopped or left, and the exit status is 0."""
 
+import os
 import signal
 import threading
 import time
@@ -181,6 +182,16 @@ def test_queued_processes_never_start_at_a_shutdown(tmp_path):
         g.terminate()
         assert g.wait() == 0
         assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("pause", [0, 0.04, 0.05, 0.055, 0.06, 0.065, 0.07, 0.08, 0.1, 0.15])
+def test_a_gateway_that_ends_while_it_replaces_its_supervisor_leaves_none(pause):
+    with gateway() as g:
+        os.kill(g.supervisor, signal.SIGKILL)
+        time.sleep(pause)  # the moment within the replacement is what is tested
+        g.terminate()
+        assert g.wait() == 0
+        eventually(lambda: g.find_supervisor() is None, 5, "the end of every supervisor")
 
 
 def test_keep_processes_leaves_them_to_the_next_gateway():

@@ -207,6 +207,25 @@ private func at(_ milliseconds: Int64) -> Instant {
         #expect(ledger.popOldest() == 5)
     }
 
+    @Test func whatIsKeptForACallerThatMayComeBackIsTrimmedInTime() {
+        var ledger = EndedLedger()
+        for serial in 1...4 as ClosedRange<UInt64> {
+            ledger.add(serial, expiresAt: at(100), bytes: 1)
+            ledger.keepsMore(serial, until: at(Int64(serial)))
+        }
+        ledger.remove(1)
+        #expect(ledger.nextTrim() == at(2))
+        #expect(ledger.popTrim(at: at(1)) == nil)
+        #expect(ledger.popTrim(at: at(2)) == 2)
+        #expect(ledger.popTrim(at: at(2)) == nil)
+        #expect(ledger.popOldestTrim() == 3)
+        #expect(ledger.popOldest() == 2)
+        #expect(ledger.popOldest() == 3)
+        #expect(ledger.popOldest() == 4)
+        #expect(ledger.nextTrim() == nil)
+        #expect(ledger.popOldestTrim() == nil)
+    }
+
     @Test func aRetiredSegmentIsFreeOnceEveryLinkHasLeftIt() {
         var retired = RetiredSegments()
         #expect(retired.retire(0, followers: []) == true)

@@ -12,6 +12,9 @@ struct EndedLedger {
     private var entries: Deque<Entry> = []
     /// Those whose output is kept, and some that are forgotten.
     private var withOutput: Deque<UInt64> = []
+    /// Those that keep more output than they were asked to, and some that are forgotten; with the
+    /// time until which they do.
+    private var generous: Deque<Entry> = []
     /// With the bytes of each.
     private var remembered: [UInt64: Int] = [:]
     /// What their records cost together, beside their output.
@@ -24,6 +27,31 @@ struct EndedLedger {
         entries.append(Entry(serial: serial, expiresAt: expiresAt))
         withOutput.append(serial)
         recordBytes += bytes - (remembered.updateValue(bytes, forKey: serial) ?? 0)
+    }
+
+    /// It keeps more output than it was asked to, until `deadline`, which is not before that of
+    /// whoever did so earlier.
+    mutating func keepsMore(_ serial: UInt64, until deadline: Instant) {
+        generous.append(Entry(serial: serial, expiresAt: deadline))
+    }
+
+    /// When the first one that keeps more keeps no more.
+    mutating func nextTrim() -> Instant? {
+        while let first = generous.first, remembered[first.serial] == nil {
+            generous.removeFirst()
+        }
+        return generous.first?.expiresAt
+    }
+
+    /// The oldest one that keeps more than it was asked to, where that is due: it is to be trimmed.
+    mutating func popTrim(at now: Instant) -> UInt64? {
+        guard let deadline = nextTrim(), deadline <= now else { return nil }
+        return popOldestTrim()
+    }
+
+    /// The same before it is due, to make room.
+    mutating func popOldestTrim() -> UInt64? {
+        nextTrim() == nil ? nil : generous.popFirst()?.serial
     }
 
     /// Was forgotten otherwise.

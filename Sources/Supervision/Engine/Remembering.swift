@@ -41,6 +41,9 @@ extension Supervisor {
     /// keeps less. Returns whether there may be room now.
     func makeRoom(for process: SupervisedProcess) -> Bool {
         let before = arena.bytesInUse
+        while arena.bytesInUse == before, let serial = ledger.popOldestTrim() {
+            trim(serial)
+        }
         while arena.bytesInUse == before, let serial = ledger.popOldestOutput() {
             dropOutput(of: serial)
         }
@@ -63,6 +66,11 @@ extension Supervisor {
     /// stay, until those alone take half of it.
     func limitOutputMemory(for process: SupervisedProcess) {
         var excess = arena.bytesInUse + ledger.recordBytes - configuration.maxOutputMemory
+        while excess > 0, let serial = ledger.popOldestTrim() {
+            let before = arena.bytesInUse
+            trim(serial)
+            excess -= before - arena.bytesInUse
+        }
         while excess > 0, let serial = ledger.popOldestOutput() {
             excess -= processes[serial]?.log.bytesInUse ?? 0
             dropOutput(of: serial)
@@ -102,17 +110,23 @@ extension Supervisor {
             let kept = min(process.log.retainBytes, process.retainBytes, Self.abandonedBytes)
             retire(process.log.retain(atMost: kept), of: process)
             scheduleHousekeeping(in: Self.trimDelay)
-        } else {
-            // A reader of what holds back may come back for what was on its way.
-            let kept =
-                process.holdsWhenFull
-                ? process.log.retainBytes : min(process.log.retainBytes, process.retainBytes)
-            retire(process.log.retain(atMost: kept), of: process)
         }
         ledger.add(
             process.serial, expiresAt: now + configuration.retainTime, bytes: process.recordBytes)
+        // Its caller may come back for what was on its way; a reader of what holds back, later too.
+        if process.log.retainedBytes > process.retainBytes, !process.holdsWhenFull {
+            ledger.keepsMore(process.serial, until: now + configuration.resumeWindow)
+            scheduleHousekeeping(in: configuration.resumeWindow)
+        }
         limitOutputMemory(for: process)
         scheduleHousekeeping(in: configuration.retainTime)
+    }
+
+    /// An ended process keeps no more output than it was asked to.
+    private func trim(_ serial: UInt64) {
+        guard let process = processes[serial] else { return }
+        let kept = min(process.log.retainBytes, process.retainBytes)
+        retire(process.log.retain(atMost: kept), of: process)
     }
 
     /// An ended process keeps its result alone.
@@ -160,11 +174,12 @@ extension Supervisor {
 
     func keepHouse() {
         while let serial = ledger.popExpired(at: now) { forget(serial) }
+        while let serial = ledger.popTrim(at: now) { trim(serial) }
         if runQueue.isEmpty, arena.trim(max: Self.trimmedAtOnce) > 0 {
             scheduleHousekeeping(in: .milliseconds(20))
         }
-        if let expiry = ledger.nextExpiry() {
-            scheduleHousekeeping(in: max(.milliseconds(1), expiry - now))
+        for case let deadline? in [ledger.nextExpiry(), ledger.nextTrim()] {
+            scheduleHousekeeping(in: max(.milliseconds(1), deadline - now))
         }
     }
 }
