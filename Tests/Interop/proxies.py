@@ -99,6 +99,12 @@ CANNOT = {
         "test_the_first_message_names_the_process": EARLY,
         "test_the_end_of_file_character_ends_input": EARLY,
         "test_two_sessions_share_a_process": EARLY,
+        "test_what_is_no_signal_is_refused": EARLY,
+        "test_the_end_of_an_input_that_is_none_is_no_failure": EARLY,
+        "test_a_signal_does_not_wait_behind_input_that_nobody_reads": EARLY,
+        "test_a_session_whose_reader_is_slow_is_held_to_retention_or_held_back": EARLY,
+        "test_eof_on_a_terminal_is_refused": EARLY,
+        "test_a_token_is_asked": EARLY,
     },
     "nghttpx": {
         "test_calls_in_flight_end_cleanly_at_a_shutdown": HTML,

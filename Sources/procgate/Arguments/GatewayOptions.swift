@@ -8,7 +8,7 @@ import ProcgateClient
 struct GatewayOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "http://HOST:PORT, https://HOST:PORT, HOST:PORT or unix:PATH. "
+            "http://HOST:PORT, https://HOST:PORT, HOST[:PORT] or unix:PATH. "
                 + "(default: $PROCGATE_ADDRESS, else 127.0.0.1:7070)",
             valueName: "address"))
     var address: String?
@@ -117,12 +117,14 @@ struct GatewayOptions: ParsableArguments {
         address ?? environment("PROCGATE_ADDRESS") ?? "127.0.0.1:7070"
     }
 
-    /// An address without a scheme is `https` where there are options for TLS.
+    /// An address without a scheme is `https` where there are options for TLS, and has a gateway's
+    /// own port where it names none.
     var fullAddress: String {
-        let text = givenAddress
+        var text = givenAddress
         if let path = socketPath(text) { return "unix:" + path }
-        let isBare = !text.contains("://")
-        return isBare && tls != nil ? "https://" + text : text
+        guard !text.contains("://") else { return text }
+        if let bare = HostPort(Substring(text)), bare.port == nil { text += ":7070" }
+        return tls != nil ? "https://" + text : text
     }
 
     private func token() throws(Failure) -> String? {

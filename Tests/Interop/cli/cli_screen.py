@@ -5,7 +5,7 @@ import secrets
 import subprocess
 from contextlib import contextmanager
 
-from gateway import BINARY, eventually
+from gateway import BINARY, alive, eventually
 
 
 class Screen:
@@ -13,10 +13,11 @@ class Screen:
         self.socket = "procgate-" + secrets.token_hex(6)
         base = {k: v for k, v in os.environ.items() if not k.startswith(("PROCGATE_", "TMUX"))}
         self.environment = base | {"LC_ALL": "C.UTF-8"} | environment
-        self.tmux(
+        shell = self.tmux(
             "-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows),
-            "env PS1='$ ' bash --norc --noprofile -i",
+            "-P", "-F", "#{pane_pid}", "env PS1='$ ' bash --norc --noprofile -i",
         )  # fmt: skip
+        self.shell = int(shell)
         self.prompts("$")
 
     def tmux(self, *words):
@@ -56,9 +57,11 @@ class Screen:
         self.shows(lambda text: text.rstrip().split("\n")[-1] == mark)
 
     def end(self):
+        """The shell becomes nobody's child, and is gone when this returns."""
         subprocess.run(
             ["tmux", "-L", self.socket, "kill-server"], capture_output=True, timeout=10
         )
+        eventually(lambda: not alive(self.shell), what="the end of the terminal's shell")
 
 
 @contextmanager

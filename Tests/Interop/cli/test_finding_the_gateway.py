@@ -46,6 +46,11 @@ def test_an_address_where_nobody_listens_is_named(address):
     assert address in refused(69, "--address", address)
 
 
+@pytest.mark.parametrize("host", ["127.99.99.99", "[::1%lo]"])
+def test_a_host_alone_has_the_gateways_port(host):
+    assert f"{host}:7070" in refused(69, "--address", host)
+
+
 def test_a_server_that_speaks_no_grpc_is_no_gateway():
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         serving = threading.Thread(target=server.serve_forever)
