@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from certificates import Authority
-from contract import Code, MiB, Stub, begin, collect, has_lines, info, refused, run, until
+from contract import Stub, Code, MiB, Stub, begin, collect, has_lines, info, refused, run, until
 from gateway import eventually, gateway, procgate
 from wire import SERVICE, Connection
 
@@ -91,7 +91,7 @@ def test_a_client_that_trusts_another_authority_does_not_connect(secure, strange
 
 def test_cleartext_to_a_tls_port_gets_nothing(secure):
     with refused(Code.UNAVAILABLE):
-        info(secure.connect())
+        info(Stub(secure.channel(secure.address), secure.metadata))
     with socket.create_connection(("127.0.0.1", secure.port), 10) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n" + bytes(2000))
         try:
