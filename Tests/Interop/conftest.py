@@ -29,12 +29,26 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(config, items):
+def proxy_of(item):
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return parameters.get("proxy_name") or item.config.getoption("proxy")
+
+
+def pytest_collection_modifyitems(items):
     for item in items:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        name = parameters.get("proxy_name") or config.getoption("proxy")
-        if mark := proxies.expected_failure(name, item.originalname):
+        if mark := proxies.expected_failure(proxy_of(item), item.originalname):
             item.add_marker(mark)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if not report.failed:
+        return
+    if excuse := proxies.excuse(proxy_of(item), report.longreprtext):
+        report.outcome, report.wasxfail = "skipped", excuse
+    for g in harness.running:
+        report.sections.append((f"Log of {' '.join(g.targets)}", g.log()[-4000:]))
 
 
 @pytest.fixture(scope="session")

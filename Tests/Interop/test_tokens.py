@@ -25,7 +25,7 @@ def refused_to_serve(*options, **settings):
         assert code != 0
         lines = g.log().strip().splitlines()
         assert len(lines) == 1, f"not one line:\n{g.log()}"
-        assert g.find_supervisor() is None
+        eventually(lambda: g.find_supervisor() is None, 5, "the end of its supervisor")
         return code, lines[0]
 
 
