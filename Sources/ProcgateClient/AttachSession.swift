@@ -94,8 +94,15 @@ public final class AttachSession: AsyncSequence, Sendable {
         try await input.send(.signal(signal.name))
     }
 
+    /// Returns once the process has taken what was written, or has ended. Cancelling the task ends
+    /// the wait, not the session.
+    public func flush() async throws {
+        try await input.flush()
+    }
+
     /// Ends the session, and its iteration. The process goes on where it was joined, or was
-    /// started with `keepOnDetach`; else it is killed.
+    /// started with `keepOnDetach`; else it is killed. Input that it has not taken yet is lost:
+    /// see ``flush()``.
     public func detach() {
         reader.detach()
         input.detach()

@@ -235,6 +235,31 @@ struct ProcessTests {
         }
     }
 
+    @Test("What was written before a session is left arrives where it was flushed")
+    func flush() async throws {
+        try await withGateway { _, sandbox in
+            let process = try await sandbox.processes.start("cat")
+            for number in 1...10 {
+                let session = try await process.attach()
+                try await session.write("\(number) ")
+                try await session.flush()
+                session.detach()
+            }
+            try await process.closeStdin()
+            let text = (1...10).map { "\($0) " }.joined()
+            #expect(try await process.wait().stdout == text)
+            // Whoever wrote nothing, or to whom nobody listens any more, waits for nothing.
+            let ended = try await sandbox.processes.start("exit 0")
+            let session = try await ended.attach()
+            try await session.flush()
+            for _ in 1...3 { try await session.write("nobody reads this") }
+            try await session.flush()
+            for try await event in session {
+                if case .exit(let result) = event { #expect(result.exitCode == 0) }
+            }
+        }
+    }
+
     @Test("While a session writes to a process, its handles do not")
     func sessionAndHandle() async throws {
         try await withGateway { _, sandbox in

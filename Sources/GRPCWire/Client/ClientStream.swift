@@ -112,7 +112,7 @@ final class ClientStream: @unchecked Sendable {
     }
 
     private static func sendFailure(_ status: GRPCStatus) -> GRPCStatus {
-        status.code == .ok ? GRPCStatus(.cancelled, "the server has ended the call") : status
+        status.code == .ok ? .endedByServer : status
     }
 
     private func enqueue(_ item: Outgoing, _ count: Int) {

@@ -82,6 +82,9 @@ public struct GRPCStatus: Error, Sendable, Equatable {
     }
 
     public static let ok = GRPCStatus(.ok)
+
+    /// What a message meets that is sent on a call that the server has ended, and ended well.
+    public static let endedByServer = GRPCStatus(.cancelled, "the server has ended the call")
 }
 
 extension GRPCStatus: CustomStringConvertible {

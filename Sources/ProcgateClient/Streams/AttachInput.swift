@@ -25,6 +25,8 @@ final class AttachInput: Sendable {
         var isStdinClosed = false
         var size: ProcgateV1.TerminalSize?
         var isDetached = false
+        /// As the process has, so that nobody takes input any more.
+        var hasEnded = false
         /// Makes up for what was lost with the last call.
         var repeater: Task<Void, Never>?
         /// Why that could not be done.
@@ -33,8 +35,8 @@ final class AttachInput: Sendable {
         /// For a sender; as many as there are tasks that write.
         var waiting: [(ticket: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
 
-        /// Whether there may be input.
-        var isReady: Bool { sender != nil || isAside }
+        /// Whether there may be input, though it be dropped.
+        var isReady: Bool { sender != nil || isAside || hasEnded }
     }
 
     private let calls: GatewayCalls
@@ -49,6 +51,15 @@ final class AttachInput: Sendable {
 
     func joined(_ processID: String) {
         state.withLock { $0.processID = processID }
+    }
+
+    /// The process has ended, and the call with it: input is dropped from now on.
+    func ended() {
+        state.withLock { state in
+            state.hasEnded = true
+            state.sender = nil
+        }
+        wakeWaiting()
     }
 
     func detach() {
@@ -94,6 +105,7 @@ final class AttachInput: Sendable {
             state.isAside = false
             state.end = end
             state.failure = nil
+            state.hasEnded = false
             return state.repeater.take()
         }
         older?.cancel()
@@ -179,6 +191,29 @@ final class AttachInput: Sendable {
         }
     }
 
+    /// Between two questions after the input.
+    private static let firstPause = Duration.milliseconds(5)
+    private static let longestPause = Duration.milliseconds(100)
+
+    /// Nobody tells when input is taken: the process is asked, until it has as much as was written.
+    func flush() async throws(SandboxError) {
+        var pause = Self.firstPause
+        while true {
+            let (id, offset, isOwn) = state.withLock { state in
+                (state.processID, state.offset, state.hasClaimed)
+            }
+            guard let id, isOwn else { return }
+            let process = try await calls.process(id)
+            guard process.endedAt == 0, process.stdinBytes < offset else { return }
+            do {
+                try await Task.sleep(for: pause)
+            } catch {
+                throw SandboxError(.cancelled, "the task was cancelled", processID: id)
+            }
+            pause = min(pause * 2, Self.longestPause)
+        }
+    }
+
     /// Waits while there is no call; it is the reader that makes one.
     func send(_ message: AttachRequest.Message) async throws(SandboxError) {
         if message.isInput { try await claimStdin() }
@@ -196,8 +231,11 @@ final class AttachInput: Sendable {
     /// False while there is no call. Where one fails under it, what can be made up for is left to
     /// the next one.
     private func give(_ message: AttachRequest.Message) async throws(SandboxError) -> Bool {
-        let (sender, isAside, isDetached, failure, id) = state.withLock { state in
-            (state.sender, state.isAside, state.isDetached, state.failure, state.processID)
+        let (sender, isAside, isDetached, hasEnded, failure, id) = state.withLock { state in
+            (
+                state.sender, state.isAside, state.isDetached, state.hasEnded, state.failure,
+                state.processID
+            )
         }
         if isDetached {
             throw SandboxError(.closed, "the session was detached", processID: id)
@@ -206,6 +244,7 @@ final class AttachInput: Sendable {
             throw SandboxError(.closed, "the sandbox was closed", processID: id)
         }
         if let failure { throw failure }
+        if hasEnded { return true }
         if isAside {
             try await giveAside(message)
             return true
@@ -217,6 +256,11 @@ final class AttachInput: Sendable {
         do throws(GRPCStatus) {
             try await sender.send(request)
         } catch {
+            // Its exit follows.
+            if error == .endedByServer {
+                ended()
+                return true
+            }
             state.withLock { $0.sender = nil }
             guard error.isPassing else { throw calls.error(error, processID: id) }
             if case .signal = message { throw calls.error(error, processID: id) }

@@ -313,6 +313,7 @@ final class EventReader: @unchecked Sendable {
             // The trailers come with it; a call dropped before them would be a cancelled one.
             _ = try? await responses?.next()
             stop()
+            input?.ended()
             return .output(.exit(result))
         case .keepAlive, nil: return nil
         }

@@ -22,6 +22,11 @@ enum Farewell {
         }
     }
 
+    /// Lets the process have what was typed before the session was left.
+    static func flush(_ session: AttachSession) async {
+        await bounded { try? await session.flush() }
+    }
+
     /// Closes the connection, which cancels the calls that are open.
     static func close(_ sandbox: Sandbox) async {
         await bounded { await sandbox.close() }

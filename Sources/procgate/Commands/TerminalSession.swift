@@ -103,7 +103,10 @@ struct TerminalSession {
                     }
                     let (pass, detach) = canLeave ? keys.take(typed) : (typed, false)
                     if !pass.isEmpty { try await session.write(pass) }
-                    if detach { return session.detach() }
+                    if detach {
+                        await Farewell.flush(session)
+                        return session.detach()
+                    }
                     last = pass.last ?? last
                 }
                 let rest = keys.rest()

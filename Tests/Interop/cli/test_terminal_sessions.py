@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from cli_screen import screen
 
-from contract import get, listing, start
+from contract import get, listing, pb, start, stop, wait
 from gateway import arguments, eventually, gateway, pids, procgate
 
 pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="there is no tmux here")
@@ -118,6 +118,21 @@ def test_a_session_is_left_and_joined_again(served, terminal):
     terminal.prompts("$")
     terminal.line("echo left with $?")
     terminal.shows("left with 3")
+
+
+def test_what_is_typed_before_a_session_is_left_arrives(served, terminal):
+    words = "stty -echo; while read line; do echo got $line; done"
+    process = start(served.stub, words, terminal=pb.TerminalSize(columns=80, rows=24))
+    pane = terminal.tmux("display-message", "-p", "-t", "0", "#{pane_tty}").strip()
+    for i in range(5):
+        terminal.line(f"clear; $P attach {process.id}")
+        eventually(lambda: "-isig" in modes(pane))
+        terminal.tmux("send-keys", "-t", "0", f"line {i}", "Enter", "C-p", "C-q")
+        terminal.shows(f"detached from {process.id}")
+        terminal.prompts("$")
+    stop(served.stub, process.id)
+    printed = wait(served.stub, process.id).stdout_data
+    assert printed.split() == b"".join(b"got line %d " % i for i in range(5)).split()
 
 
 def test_a_process_without_a_terminal_is_left_too(served, terminal):
