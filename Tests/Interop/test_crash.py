@@ -149,7 +149,7 @@ def test_an_exec_without_a_key_is_killed_at_once():
             collect(events)
         eventually(lambda: not alive(started.pid), 5, "the end of a process without a caller")
         g.restart()
-        process = get(g.stub, started.id)
+        process = wait(g.stub, started.id).process
         assert process.status == KILLED
         assert process.termination_reason == pb.TERMINATION_REASON_CALLER_GONE
 
