@@ -220,12 +220,13 @@ public final class Gateway: Sendable {
         let keeper = SupervisorKeeper(
             launcher: configuration.supervisor, health: health, logger: logger)
         let failures = FailureLimiter()
+        let fence = SessionFence()
         var workers: [Worker] = []
         var launched = false
         for loop in group.makeIterator() {
             let worker = Worker(
                 eventLoop: loop, policy: configuration.policy, logger: logger, keeper: keeper,
-                failures: failures)
+                failures: failures, fence: fence)
             do throws(SupervisorError) {
                 let socket = try configuration.supervisor.connect()
                 launched = launched || socket.isFirst

@@ -26,19 +26,22 @@ final class Worker: @unchecked Sendable {
     private var idle: KeepAliveList
     /// Of those who could not say who they are; shared by all loops.
     let failures: FailureLimiter
+    /// Shared by all loops, too.
+    let fence: SessionFence
     let keeper: SupervisorKeeper
     /// The supervisor is expected to go, or to go on without this gateway.
     private(set) var isClosed = false
 
     init(
         eventLoop: any EventLoop, policy: GatewayPolicy, logger: Logger,
-        keeper: SupervisorKeeper, failures: FailureLimiter
+        keeper: SupervisorKeeper, failures: FailureLimiter, fence: SessionFence
     ) {
         self.eventLoop = eventLoop
         self.policy = policy
         self.logger = logger
         self.keeper = keeper
         self.failures = failures
+        self.fence = fence
         idle = KeepAliveList(eventLoop: eventLoop, interval: policy.keepAlive)
     }
 
@@ -65,6 +68,18 @@ final class Worker: @unchecked Sendable {
             link.send(.shutdown(shutdown)) { _ in stopped.succeed(true) }
         }
         return try await stopped.futureResult.get()
+    }
+
+    /// Returns once the supervisor has heard everything that it was told before.
+    func barrier() async {
+        let heard = eventLoop.makePromise(of: Void.self)
+        eventLoop.execute { [self] in
+            // By a lost link it hears no more.
+            guard let link, !link.isLost else { return heard.succeed() }
+            link.send(.get(Get())) { _ in heard.succeed() }
+        }
+        // It cannot fail.
+        try? await heard.futureResult.get()
     }
 
     /// The supervisor will go, and is not to be started again.

@@ -6,11 +6,13 @@ from contract import Ran, pb
 
 
 class Session:
-    def __init__(self, stub, on_disconnect=0, timeout=50, **first):
+    def __init__(self, stub, on_disconnect=0, timeout=50, metadata=(), **first):
         self.outgoing = queue.SimpleQueue()
         self.ran = Ran()
         self.send(on_disconnect=on_disconnect, **first)
-        self.events = stub.Attach(iter(self.outgoing.get, None), timeout=timeout)
+        self.events = stub.Attach(
+            iter(self.outgoing.get, None), timeout=timeout, metadata=metadata
+        )
 
     def send(self, **fields):
         self.outgoing.put(pb.AttachRequest(**fields))
@@ -59,7 +61,7 @@ def attach(stub, command, *args, no_stdin=False, on_disconnect=0, key="", **fiel
     return Session(stub, start=request, on_disconnect=on_disconnect)
 
 
-def join(stub, id, on_disconnect=0, **fields):
+def join(stub, id, on_disconnect=0, metadata=(), **fields):
     """A session with a process that is there."""
     request = pb.StreamOutputRequest(process_id=id, **fields)
-    return Session(stub, join=request, on_disconnect=on_disconnect)
+    return Session(stub, join=request, on_disconnect=on_disconnect, metadata=metadata)

@@ -87,6 +87,35 @@ def test_two_sessions_share_a_process(stub):
     assert one.end().process == two.end().process
 
 
+def test_what_a_lost_session_sent_late_is_not_written(stub):
+    """Its caller has gone on by another call, which names it."""
+    process = start(stub, "cat")
+    names = [(("procgate-session", name),) for name in ("lost", "later")]
+    after = [(("procgate-after-session", name),) for name in ("lost", "later")]
+    lost = join(stub, process.id, metadata=names[0])
+    lost.type("1\n")
+    lost.sees("1\n")
+
+    def write(data, offset, metadata):
+        request = pb.WriteStdinRequest(process_id=process.id, data=data, offset=offset)
+        return stub.WriteStdin(request, metadata=metadata).stdin_bytes
+
+    assert write(b"2\n", 2, after[0]) == 4
+    lost.type("late\n")
+    lost.send(signal="KILL")
+    lost.send(eof=True)
+    # What has not even come is refused when it does.
+    assert write(b"3\n", 4, after[1]) == 6
+    with refused(Code.ABORTED):
+        join(stub, process.id, metadata=names[1]).end()
+    shared = join(stub, process.id)
+    shared.type("4\n")
+    lost.sees("4\n")
+    shared.send(eof=True)
+    assert shared.end().stdout == b"1\n2\n3\n4\n"
+    lost.end()
+
+
 def test_a_session_sends_signals(stub):
     for spelling in ("INT", "SIGINT", "2"):
         session = attach(

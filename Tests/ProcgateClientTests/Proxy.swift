@@ -11,6 +11,9 @@ final class FaultyProxy: Sendable {
         case cut
         /// Passes nothing on any more, and keeps both sides open.
         case silence
+        /// Closes the client's side. What that has sent is slow, and reaches the gateway later,
+        /// whose side is closed after that.
+        case late
     }
 
     let port: Int
@@ -40,9 +43,9 @@ final class FaultyProxy: Sendable {
                         let allowance = Allowance(
                             left: limit, fault: fault, faults: faults, ends: [inbound, outbound])
                         try inbound.pipeline.syncOperations.addHandler(
-                            Passage(to: outbound, allowance))
+                            Passage(to: outbound, allowance, isRequest: true))
                         try outbound.pipeline.syncOperations.addHandler(
-                            Passage(to: inbound, allowance))
+                            Passage(to: inbound, allowance, isRequest: false))
                     }
             }
             .bind(host: "127.0.0.1", port: 0).get()
@@ -83,8 +86,22 @@ private final class Allowance: @unchecked Sendable {
     }
 
     func failNow() {
-        guard isSilent, fault == .cut else { return }
-        for end in ends { end.close(promise: nil) }
+        guard isSilent else { return }
+        switch fault {
+        case .cut: for end in ends { end.close(promise: nil) }
+        case .silence: break
+        case .late:
+            ends[0].close(promise: nil)
+            let end = ends[1]
+            end.eventLoop.scheduleTask(in: .milliseconds(600)) { end.close(promise: nil) }
+        }
+    }
+
+    /// Until something goes on, of the client's where `isRequest`; asked again when it is over.
+    func delay(isRequest: Bool, hasWaited: Bool) -> TimeAmount? {
+        guard fault == .late, isRequest else { return nil }
+        guard hasWaited else { return .milliseconds(20) }
+        return isSilent ? .milliseconds(300) : nil
     }
 }
 
@@ -93,10 +110,12 @@ private final class Passage: ChannelInboundHandler {
 
     private let other: any Channel
     private let allowance: Allowance
+    private let isRequest: Bool
 
-    init(to other: any Channel, _ allowance: Allowance) {
+    init(to other: any Channel, _ allowance: Allowance, isRequest: Bool) {
         self.other = other
         self.allowance = allowance
+        self.isRequest = isRequest
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
@@ -115,12 +134,26 @@ private final class Passage: ChannelInboundHandler {
             allowance.failNow()
             return
         }
+        if let delay = allowance.delay(isRequest: isRequest, hasWaited: false) {
+            if allowance.isSilent { allowance.failNow() } else { context.read() }
+            return pass(part, in: delay, on: context.eventLoop)
+        }
         let allowance = allowance
         let loop = context.eventLoop
         let channel = context.channel
         other.writeAndFlush(part).hop(to: loop).whenComplete { _ in
             allowance.failNow()
             if !allowance.isSilent { channel.read() }
+        }
+    }
+
+    private func pass(_ bytes: ByteBuffer, in delay: TimeAmount, on loop: any EventLoop) {
+        let (other, allowance) = (other, allowance)
+        loop.scheduleTask(in: delay) {
+            guard let more = allowance.delay(isRequest: true, hasWaited: true) else {
+                return other.writeAndFlush(bytes, promise: nil)
+            }
+            loop.scheduleTask(in: more) { other.writeAndFlush(bytes, promise: nil) }
         }
     }
 

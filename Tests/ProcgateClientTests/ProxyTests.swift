@@ -98,6 +98,28 @@ struct ProxyTests {
         }
     }
 
+    @Test("What a lost session sent and comes late is not taken behind what was sent after it")
+    func lateInput() async throws {
+        try await withProxy(.late, after: 4_000...12_000) { _, proxy, sandbox in
+            let process = try await sandbox.processes.start("cat")
+            let session = try await process.attach()
+            let typing = Task {
+                for number in 1...400 {
+                    try await session.write("\(number)\n")
+                    try await Task.sleep(for: .milliseconds(3))
+                }
+                try await session.closeStdin()
+            }
+            var text = ""
+            for try await event in session {
+                if case .stdout(let chunk) = event { text += chunk.text }
+            }
+            try await typing.value
+            #expect(text == (1...400).map { "\($0)\n" }.joined())
+            #expect(proxy.faultCount > 0)
+        }
+    }
+
     @Test("A session that was resumed is left as any other: its command is killed")
     func resumedSessionIsLeft() async throws {
         try await withProxy(.cut, after: 3_000_000...3_000_000) { gateway, proxy, sandbox in

@@ -87,12 +87,13 @@ final class GatewayCalls: Sendable {
 
     func unary<Request, Response>(
         _ method: MethodDescriptor<Request, Response>, _ request: Request,
-        repeat: Repeat = .harmless, processID: String? = nil, unless alarm: Alarm? = nil
+        repeat: Repeat = .harmless, processID: String? = nil, unless alarm: Alarm? = nil,
+        after session: String? = nil
     ) async throws(SandboxError) -> Response {
         var retry = newRetryState()
         while true {
             do {
-                return try await attempt(method, request)
+                return try await attempt(method, request, after: session)
             } catch {
                 if `repeat` == .onlyWhereUnseen && !error.notProcessed {
                     throw self.error(error, processID: processID)
@@ -123,13 +124,16 @@ final class GatewayCalls: Sendable {
 
     /// Once, as the channel does it.
     ///
-    /// - Parameter timeout: After which it is ``GRPCCode/deadlineExceeded``. `nil` is none.
+    /// - Parameters:
+    ///   - timeout: After which it is ``GRPCCode/deadlineExceeded``. `nil` is none.
+    ///   - session: Of which nothing is to be acted on after this call.
     func attempt<Request, Response>(
         _ method: MethodDescriptor<Request, Response>, _ request: Request,
-        timeout: Duration? = nil
+        timeout: Duration? = nil, after session: String? = nil
     ) async throws(GRPCStatus) -> Response {
         var options = options
         options.timeout = timeout
+        if let session { options.metadata.append(Fence.afterField, session) }
         return try await channel.unary(method, request, options: options)
     }
 

@@ -9,11 +9,12 @@ typealias EventResponses = ResponseStream<ProcessEvent>.AsyncIterator
 /// Gives the requests of one Attach.
 struct AttachSender: Sendable {
     let call: ClientCall<AttachRequest, ProcessEvent>
+    /// By which the gateway knows it again: see ``GatewayCalls/Fence``.
+    let session: String
 
     func send(_ request: AttachRequest) async throws(GRPCStatus) {
         try await call.send(request)
     }
-
 }
 
 /// Gives the requests of one StreamStdin. Dropping it ends the call.
@@ -30,6 +31,13 @@ struct StdinSender: Sendable {
 }
 
 extension GatewayCalls {
+    /// What a lost session sent may be on its way still. The gateway lets none of it through once
+    /// it is told that its caller has gone on: a write that comes after the session says so.
+    enum Fence {
+        static let nameField = "procgate-session"
+        static let afterField = "procgate-after-session"
+    }
+
     func process(
         _ id: String, unless alarm: Alarm? = nil
     ) async throws(SandboxError) -> ProcgateV1.Process {
@@ -60,9 +68,14 @@ extension GatewayCalls {
     func attach(
         _ first: AttachRequest
     ) async throws(GRPCStatus) -> (AttachSender, EventResponses) {
+        let session = makeRequestKey()
+        var options = options
+        options.metadata.append(Fence.nameField, session)
         let call = channel.bidirectional(ProcessService.attach, options: options)
         try await call.send(first)
-        return (AttachSender(call: call), call.responses.makeAsyncIterator())
+        return (
+            AttachSender(call: call, session: session), call.responses.makeAsyncIterator()
+        )
     }
 
     func streamStdin() -> StdinSender {

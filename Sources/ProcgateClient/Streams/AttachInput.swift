@@ -9,6 +9,8 @@ final class AttachInput: Sendable {
     private struct State {
         /// Nil while there is no call, and until what was lost with the last one is made up for.
         var sender: AttachSender?
+        /// The call by which input went last: of a lost one some may be on its way still.
+        var session: String?
         /// Input goes by calls of its own: the one that is open brings output alone.
         var isAside = false
         var hasTerminal = false
@@ -149,6 +151,7 @@ final class AttachInput: Sendable {
             guard !state.isDetached else { return state.end.take() }
             state.sender = sender
             state.isAside = sender == nil
+            state.session = sender?.session
             return nil
         }
         end?()
@@ -162,8 +165,10 @@ final class AttachInput: Sendable {
 
     /// What had been accepted is skipped: the writes carry their offsets.
     private func repeatInput() async throws(SandboxError) {
-        let (id, end, recent, isClosed) = state.withLock { state in
-            (state.processID, state.offset, state.recent, state.isStdinClosed)
+        let (id, end, recent, isClosed, session) = state.withLock { state in
+            (
+                state.processID, state.offset, state.recent, state.isStdinClosed, state.session
+            )
         }
         guard let id, !recent.isEmpty || isClosed else { return }
         let most = calls.stdinBytes(atMost: AttachSession.inputWindowBytes)
@@ -175,7 +180,8 @@ final class AttachInput: Sendable {
             request.data = Array(rest.prefix(most))
             rest = rest.dropFirst(most)
             request.eof = isClosed && rest.isEmpty
-            _ = try await calls.unary(ProcessService.writeStdin, request, processID: id)
+            _ = try await calls.unary(
+                ProcessService.writeStdin, request, processID: id, after: session)
         } while !rest.isEmpty
     }
 

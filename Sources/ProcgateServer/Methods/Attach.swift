@@ -13,20 +13,28 @@ extension Worker {
         guard let first = try await call.next(AttachRequest.self) else {
             throw GRPCStatus(.invalidArgument, "the stream has no message")
         }
-        switch first.message {
-        case .start(let request):
-            try await attachStarting(request, first.onDisconnect, call, caller)
-        case .join(let request):
-            try await attachJoining(request, first.onDisconnect, call)
-        default:
-            throw GRPCStatus(
-                .invalidArgument, "the first message starts or joins a process")
+        let stdin = SessionInput(eventLoop: call.eventLoop)
+        let input = SessionTasks(stdin)
+        input.atEnd = try fence.begin(call, of: caller) { await self.endInput(input) }
+        do throws(GRPCStatus) {
+            switch first.message {
+            case .start(let request):
+                try await attachStarting(request, first.onDisconnect, call, caller, input)
+            case .join(let request):
+                try await attachJoining(request, first.onDisconnect, call, input)
+            default:
+                throw GRPCStatus(
+                    .invalidArgument, "the first message starts or joins a process")
+            }
+        } catch {
+            input.end()
+            throw error
         }
     }
 
     private func attachStarting(
         _ request: StartProcessRequest, _ policy: DisconnectPolicy, _ call: ServerCall,
-        _ caller: Caller
+        _ caller: Caller, _ input: SessionTasks
     ) async throws(GRPCStatus) {
         var start = try startCommand(request, for: caller)
         start.held = true
@@ -35,18 +43,19 @@ extension Worker {
         let owned = try await startOwned(start, from: 1, by: call)
         guard let id = owned.reader?.log.process.id else { throw Self.unexpectedReply }
         call.note = id
-        let input = beginInput(of: call, to: id)
+        begin(input, of: call, to: id)
         try stream(owned, to: call, whenOver: input.end)
     }
 
     /// A caller that joins holds nothing back, and its going ends nothing unless it
     /// asked for that.
     private func attachJoining(
-        _ request: StreamOutputRequest, _ policy: DisconnectPolicy, _ call: ServerCall
+        _ request: StreamOutputRequest, _ policy: DisconnectPolicy, _ call: ServerCall,
+        _ input: SessionTasks
     ) async throws(GRPCStatus) {
         call.note = request.processId
         let (reader, options) = try reader(of: await follow(request.processId), for: request)
-        let input = beginInput(of: call, to: request.processId)
+        begin(input, of: call, to: request.processId)
         stream(reader, options, to: call) { _ in
             input.end()
             reader.close()
@@ -61,46 +70,41 @@ extension Worker {
         }
     }
 
-    /// What acts on the caller's messages, beside the output.
-    private struct SessionTasks {
-        let input: Task<Void, Never>
-        let writing: Task<Void, Never>
-        let stdin: SessionInput
-
-        func end() {
-            input.cancel()
-            writing.cancel()
-            stdin.abandon()
+    /// Acts on the caller's messages from now on. An input that is refused ends the call, and
+    /// with it what depends on the call, unless the process has ended meanwhile.
+    private func begin(_ input: SessionTasks, of call: ServerCall, to processID: String) {
+        input.writing = call.runBeside {
+            do throws(GRPCStatus) {
+                try await self.writeInput(input.stdin, to: processID)
+            } catch {
+                if !input.isFenced { call.fail(error) }
+            }
+        }
+        input.taking = call.runBeside {
+            do throws(GRPCStatus) {
+                try await self.takeInput(of: call, for: processID, into: input)
+                input.stdin.finish()
+            } catch {
+                call.fail(error)
+            }
         }
     }
 
-    /// Acts on the caller's messages from now on. An input that is refused ends the call, and
-    /// with it what depends on the call, unless the process has ended meanwhile.
-    private func beginInput(of call: ServerCall, to processID: String) -> SessionTasks {
-        let stdin = SessionInput(eventLoop: call.eventLoop)
-        let writing = call.runBeside {
-            do throws(GRPCStatus) {
-                try await self.writeInput(stdin, to: processID)
-            } catch {
-                call.fail(error)
-            }
-        }
-        let input = call.runBeside {
-            do throws(GRPCStatus) {
-                try await self.takeInput(of: call, for: processID, into: stdin)
-                stdin.finish()
-            } catch {
-                call.fail(error)
-            }
-        }
-        return SessionTasks(input: input, writing: writing, stdin: stdin)
+    /// The caller has come back, and goes on by other calls: what still comes by this one is
+    /// dropped. It goes on otherwise, until its connection is found to be lost.
+    private func endInput(_ input: SessionTasks) async {
+        let writing = eventLoop.submit { input.fence() }
+        await (try? writing.get())??.value
+        await barrier()
     }
 
     /// Takes the caller's messages: what is for stdin waits there for its turn.
     private func takeInput(
-        of call: ServerCall, for processID: String, into stdin: SessionInput
+        of call: ServerCall, for processID: String, into input: SessionTasks
     ) async throws(GRPCStatus) {
+        let stdin = input.stdin
         while let request = try await call.next(AttachRequest.self) {
+            if input.isFenced { continue }
             switch request.message {
             case .stdinData(let data):
                 await stdin.put(.data(data))
@@ -159,6 +163,37 @@ extension Worker {
                 continue
             }
         }
+    }
+}
+
+/// What acts on the caller's messages, beside the output.
+///
+/// `@unchecked Sendable`, because it is confined to the call's event loop.
+private final class SessionTasks: @unchecked Sendable {
+    let stdin: SessionInput
+    var taking: Task<Void, Never>?
+    var writing: Task<Void, Never>?
+    var atEnd: (@Sendable () -> Void)?
+    /// Nothing that comes reaches the process any more.
+    private(set) var isFenced = false
+
+    init(_ stdin: SessionInput) {
+        self.stdin = stdin
+    }
+
+    func end() {
+        taking?.cancel()
+        writing?.cancel()
+        stdin.abandon()
+        atEnd?()
+    }
+
+    /// - Returns: What may be in the middle of a write, which is given up.
+    func fence() -> Task<Void, Never>? {
+        isFenced = true
+        stdin.abandon()
+        writing?.cancel()
+        return writing
     }
 }
 

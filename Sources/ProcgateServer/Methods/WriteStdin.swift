@@ -14,6 +14,7 @@ extension Worker {
         let (request, data) = try await call.request(
             WriteStdinRequest.self, detaching: Self.dataField)
         call.note = request.processId
+        await fence.pass(call, of: caller)
         var writer = StdinWriter(processID: request.processId)
         if case .offset(let offset) = request.position { writer.offset = offset }
         let bytes = try await write(data, eof: request.eof, by: &writer)
