@@ -77,19 +77,20 @@ public final class AttachSession: AsyncSequence, Sendable {
         try await input.write(bytes)
     }
 
-    /// Closes the process's stdin. On a terminal, where it is
-    /// ``SandboxError/Reason/failedPrecondition``, write its end-of-file character instead,
-    /// `"\u{4}"`.
+    /// Closes the process's stdin. On a terminal, where that ends the session with an error, write
+    /// its end-of-file character instead, `"\u{4}"`.
     public func closeStdin() async throws {
         try await input.send(.eof(true))
     }
 
-    /// Sets the size of the terminal.
+    /// Sets the size of the terminal. Where there is none, or it has no such size, the session
+    /// ends, and its iteration throws why.
     public func resize(_ size: TerminalSize) async throws {
         try await input.send(.resize(size.wire))
     }
 
-    /// Sends a signal to the process group.
+    /// Sends a signal to the process group. Where the host has none of that name, the session ends,
+    /// and its iteration throws why.
     public func signal(_ signal: Signal) async throws {
         try await input.send(.signal(signal.name))
     }

@@ -31,7 +31,8 @@ public final class Sandbox: Sendable {
     ///
     /// - Parameters:
     ///   - address: `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`.
-    ///   - token: What the gateway knows the caller by; a unix socket needs none.
+    ///   - token: What the gateway knows the caller by, printable ASCII; a unix socket needs none.
+    ///     An empty one is none.
     ///   - tls: For `https`: whom to trust, and who the caller is.
     ///   - reconnectTimeout: How long a call goes on without an answer when the connection or the
     ///     gateway is lost. The command of an `exec` is killed by the gateway where its caller
@@ -51,9 +52,15 @@ public final class Sandbox: Sendable {
         connectTimeout: Duration = .seconds(10),
         group: (any EventLoopGroup)? = nil
     ) async throws -> Sandbox {
+        if let token, !token.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) {
+            throw SandboxError(
+                .tokenInvalid, "the token has characters that no token has: it is printable ASCII")
+        }
         let channel = try makeChannel(
             address, tls: tls, connectTimeout: connectTimeout, group: group)
-        let calls = GatewayCalls(channel: channel, token: token, patience: reconnectTimeout)
+        let calls = GatewayCalls(
+            channel: channel, token: token?.isEmpty == true ? nil : token,
+            patience: reconnectTimeout)
         do {
             try await calls.greet(for: min(firstPatience, reconnectTimeout))
         } catch {

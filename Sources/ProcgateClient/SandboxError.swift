@@ -20,7 +20,7 @@ public import GRPCWire
 public struct SandboxError: Error, Sendable, Hashable, CustomStringConvertible {
     public var reason: Reason
     /// The status of the gRPC call, or the one that says best what happened on this side.
-    public var code: GRPCCode
+    public var code: Code
     /// For people; not for programs to read.
     public var message: String
     /// Whether the same may succeed when it is asked for once more. What the library could
@@ -45,6 +45,9 @@ public struct SandboxError: Error, Sendable, Hashable, CustomStringConvertible {
 }
 
 extension SandboxError {
+    /// The status codes of gRPC.
+    public typealias Code = GRPCCode
+
     /// Why: the contract's reasons by their names on the wire, and those of this side.
     public enum Reason: String, Sendable, Hashable, CaseIterable {
         // What was asked for cannot be.
@@ -138,7 +141,7 @@ extension SandboxError {
         case processLost = "PROCESS_LOST"
         /// Output is missing that should have been there.
         case outputGap = "OUTPUT_GAP"
-        /// The stdin that was given, or `onOutput`, threw an error of its own.
+        /// The stdin that was given threw an error of its own.
         case callerFailed = "CALLER_FAILED"
         /// The gateway answered what the contract does not allow, or this client does not know.
         case protocolViolation = "PROTOCOL_VIOLATION"

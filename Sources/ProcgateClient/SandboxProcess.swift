@@ -44,7 +44,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     ///   - timeout: The longest wait, after which ``SandboxError/Reason/waitTimedOut`` is thrown
     ///     and the process goes on. `nil` is none.
     ///   - maxOutputBytes: The most output to return, both streams together, the newest kept;
-    ///     `nil` is 3 MiB.
+    ///     `nil` and 0 are 3 MiB.
     /// - Returns: How it ended, with its retained output.
     public func wait(
         timeout: Duration? = nil, maxOutputBytes: Int? = nil

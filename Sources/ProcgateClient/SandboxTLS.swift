@@ -17,7 +17,8 @@ public struct SandboxTLS: Sendable, Hashable {
     public var certificate: PEM?
     /// The private key that belongs to it.
     public var key: PEM?
-    /// The name that the gateway's certificate has to have, where it is not the address's.
+    /// The name that the gateway's certificate has to have, where it is not the address's. One
+    /// that is for the IP address that is connected to will do, too.
     public var serverName: String?
 
     /// The default: the system's roots, and no client certificate.

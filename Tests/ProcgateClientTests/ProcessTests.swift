@@ -325,11 +325,21 @@ struct ProcessTests {
                 _ = try await Sandbox.connect(gateway.address, token: "wrong")
             }
             #expect(refused?.reason == .tokenInvalid)
+            let unspeakable = await #expect(throws: SandboxError.self) {
+                _ = try await Sandbox.connect(gateway.address, token: "t\u{f6}ken")
+            }
+            #expect(unspeakable?.reason == .tokenInvalid)
+            #expect(unspeakable?.mayRetry == false)
+            let withoutToken = await #expect(throws: SandboxError.self) {
+                _ = try await Sandbox.connect(gateway.address, token: "")
+            }
+            #expect(withoutToken?.reason == .tokenInvalid)
             let nobody = await #expect(throws: SandboxError.self) {
                 _ = try await Sandbox.connect("http://127.0.0.1:1")
             }
             #expect(nobody?.reason == .gatewayUnavailable)
-            for address in ["", "ftp://x:1", "http://", "http://a:0", "http://a:b", "unix:"] {
+            let long = "unix:/" + String(repeating: "x", count: 107)
+            for address in ["", "ftp://x:1", "http://", "http://a:0", "http://a:b", "unix:", long] {
                 let invalid = await #expect(throws: SandboxError.self) {
                     _ = try await Sandbox.connect(address)
                 }

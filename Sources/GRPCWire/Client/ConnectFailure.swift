@@ -6,6 +6,14 @@ import NIOCore
 import NIOPosix
 import NIOSSL
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
 extension GRPCStatus {
     /// One side does not accept the other's TLS: the same another time. UNAUTHENTICATED where it
     /// is the server that wants to know who calls, PERMISSION_DENIED for everything else.
@@ -123,6 +131,9 @@ extension TransportStatus {
         }
         if let failure = error as? ChannelError, case .connectTimeout = failure {
             return ClientConnector.Failure.timedOut.description
+        }
+        if let failure = error as? IOError {
+            return String(cString: strerror(failure.errnoCode))
         }
         return String(describing: error)
     }

@@ -3,6 +3,7 @@
 
 public import NIOCore
 public import Protobuf
+import Synchronization
 
 /// A connection to one server, opened when first needed, shared by all calls, made anew when
 /// it is lost; more than one only where the server takes no more calls on it. Ends with
@@ -10,6 +11,7 @@ public import Protobuf
 public final class GRPCChannel: Sendable {
     public let target: GRPCTarget
     private let core: ChannelCore
+    private let isClosed = Atomic(false)
 
     /// - Parameter group: one of its event loops is the channel's.
     public init(
@@ -29,6 +31,8 @@ public final class GRPCChannel: Sendable {
     public var lossCount: Int { core.lossCount.load(ordering: .relaxed) }
 
     deinit {
+        // Its event loop may be gone by now.
+        guard !isClosed.load(ordering: .acquiring) else { return }
         let core = core
         core.eventLoop.execute { core.close() }
     }
@@ -36,6 +40,7 @@ public final class GRPCChannel: Sendable {
     /// Ends all calls with CANCELLED, and the connection. Calls made afterwards fail alike.
     public func close() async {
         let core = core
+        isClosed.store(true, ordering: .releasing)
         let closed = core.eventLoop.flatSubmit {
             let future = core.whenClosed()
             core.close()

@@ -5,6 +5,9 @@ internal import NIOCore
 internal import NIOPosix
 internal import NIOSSL
 
+/// Linux's `sun_path` without the zero at its end.
+private let longestSocketPathBytes = 107
+
 func makeChannel(
     _ address: String, tls: SandboxTLS?, connectTimeout: Duration,
     group: (any EventLoopGroup)?
@@ -14,6 +17,12 @@ func makeChannel(
             .invalidAddress,
             "\"\(address)\" is not an address: write http://HOST:PORT, https://HOST:PORT or "
                 + "unix:PATH")
+    }
+    if case .unix(let path) = target, path.utf8.count > longestSocketPathBytes {
+        throw SandboxError(
+            .invalidAddress,
+            "\"\(path)\" is no path of a unix socket: those have at most "
+                + "\(longestSocketPathBytes) bytes")
     }
     var options = GRPCChannelOptions()
     options.connectTimeout = connectTimeout

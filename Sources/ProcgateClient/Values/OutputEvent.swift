@@ -39,7 +39,8 @@ public struct OutputChunk: Sendable, Hashable {
     private var textEnd: Int
 
     /// As text, decoded at each use. A character cut by the end of a chunk is in the next chunk's
-    /// text; what is not UTF-8 becomes U+FFFD. Joined, the texts of a stream's chunks are its text.
+    /// text; what is not UTF-8 becomes U+FFFD. Joined, the texts of a stream's chunks are its text, but
+    /// for a character that its end cuts off.
     public var text: String {
         if lead.isEmpty && textEnd == bytes.count { return String(decoding: bytes, as: UTF8.self) }
         return String(decoding: lead + bytes[..<textEnd], as: UTF8.self)

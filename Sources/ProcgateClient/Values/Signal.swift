@@ -4,7 +4,8 @@ internal import ProcgateV1
 
 /// A signal by its name: numbers differ between systems.
 ///
-/// Any name that the gateway's host knows will do: `"USR1"`, `"SIGUSR1"` or `"10"`.
+/// Any name that the gateway's host knows will do: `"USR1"`, `"SIGUSR1"` or `"10"`. Names are the
+/// same with `SIG` and without, in capitals or not.
 public struct Signal: Sendable, Hashable, ExpressibleByStringLiteral, CustomStringConvertible {
     /// As it was given: `"TERM"`, `"SIGTERM"` or `"15"`.
     public let name: String
@@ -19,6 +20,19 @@ public struct Signal: Sendable, Hashable, ExpressibleByStringLiteral, CustomStri
     }
 
     public var description: String { name }
+
+    private var canonical: Substring {
+        let capitals = name.uppercased()
+        return capitals.dropFirst(capitals.hasPrefix("SIG") ? 3 : 0)
+    }
+
+    public static func == (one: Signal, other: Signal) -> Bool {
+        one.canonical == other.canonical
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(canonical)
+    }
 
     /// Asks the process to end.
     public static let term = Signal("TERM")

@@ -77,6 +77,8 @@ func catching(_ sandbox: Sandbox) async throws {
         if let error = error as? SandboxError, error.reason == .processNotFound { return }
         throw error
     }
+    let codes: [SandboxError.Code] = [.unavailable, .notFound]
+    print(codes)
     let result: Result<ProcessResult, any Error>
     do { result = .success(try await sandbox.exec("true")) } catch { result = .failure(error) }
     _ = try result.get()
