@@ -251,6 +251,33 @@ def test_a_keyed_exec_that_is_cancelled_is_killed_at_once(stub):
     assert time.monotonic() - began < 3
 
 
+def test_a_slow_reader_that_goes_holds_back_no_other_one():
+    """Both wait for the same Exec; the process waited for the slow one alone."""
+    with gateway() as g:
+        command, key = "head -c 100000000 /dev/zero", "two readers"
+        slow = begin(g.connect(), command, key=key)
+        id = next(slow).started.id
+        sizes = [0]
+
+        def read():
+            for event in begin(g.connect(), command, key=key):
+                sizes[0] += len(event.output.data)
+
+        reading = threading.Thread(target=read)
+        reading.start()
+
+        def waits():
+            before = get(g.stub, id).last_seq, sizes[0]
+            time.sleep(0.2)  # what stands still has no event
+            return sizes[0] > 0 and before == (get(g.stub, id).last_seq, sizes[0])
+
+        eventually(waits, 20)
+        assert sizes[0] < 100_000_000
+        slow.cancel()
+        reading.join(20)
+        assert sizes[0] == 100_000_000
+
+
 def test_a_slow_reader_holds_the_process_back_and_loses_nothing(shared, tmp_path):
     progress = PrinterProgress(tmp_path / "progress")
     total = 128 * MiB

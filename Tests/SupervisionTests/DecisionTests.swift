@@ -158,6 +158,18 @@ private func at(_ milliseconds: Int64) -> Instant {
 
     // MARK: Owners
 
+    @Test func whoGoesIsNotWaitedFor() {
+        let calls = [1, 2].map { CallID(link: 1, call: $0) }
+        var ownership = Ownership()
+        for call in calls { ownership.join(call, policy: .kill) }
+        #expect(ownership.take(through: 7, by: calls[0]) == 0)
+        #expect(ownership.take(through: 3, by: calls[1]) == 3)
+        #expect(ownership.leave(calls[1], reason: .lost, hasKey: true) == .nothing)
+        #expect(ownership.takenByAll == 7)
+        #expect(ownership.leave(calls[0], reason: .lost, hasKey: true) == .awaitReturn)
+        #expect(ownership.takenByAll == nil)
+    }
+
     @Test func theLastOwnersGoingDecides() {
         let calls = (0..<3).map { CallID(link: 1, call: $0) }
         func ownership(_ policies: OwnerPolicy...) -> Ownership {

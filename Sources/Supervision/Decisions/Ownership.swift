@@ -59,8 +59,11 @@ struct Ownership {
     mutating func take(through seq: UInt64, by call: CallID) -> UInt64? {
         guard owners[call] != nil else { return nil }
         taken[call] = max(seq, taken[call] ?? 0)
-        return owners.keys.map { taken[$0] ?? 0 }.min()
+        return takenByAll
     }
+
+    /// The last record that all owners have handed on; `nil` where there is no owner.
+    var takenByAll: UInt64? { owners.keys.map { taken[$0] ?? 0 }.min() }
 
     /// An owning call is over. `hasKey`: it can be repeated by its request key.
     mutating func leave(_ call: CallID, reason: AbandonReason, hasKey: Bool) -> Consequence {

@@ -22,6 +22,8 @@ extension Supervisor {
         let hasKey = !process.requestKey.isEmpty
         process.waitingStarts.removeAll { $0.call == call }
         follow(process.owners.leave(call, reason: reason, hasKey: hasKey), of: process)
+        // Those that are left may have waited for this one.
+        if let taken = process.owners.takenByAll { release(process, through: taken) }
     }
 
     func follow(_ consequence: Ownership.Consequence, of process: SupervisedProcess) {
@@ -82,12 +84,14 @@ extension Supervisor {
     public func release(_ serial: UInt64, through seq: UInt64, by call: CallID) {
         guard let process = processes[serial] else { return }
         if let taken = process.owners.take(through: seq, by: call) {
-            process.log.release(through: taken)
+            release(process, through: taken)
         } else if process.holdsWhenFull, process.owners.isEmpty {
-            process.log.release(through: seq)
-        } else {
-            return
+            release(process, through: seq)
         }
+    }
+
+    private func release(_ process: SupervisedProcess, through seq: UInt64) {
+        process.log.release(through: seq)
         retire(process.log.enforceRetention(), of: process)
         readHeld(process)
     }
