@@ -180,6 +180,24 @@ struct ExecTests {
         }
     }
 
+    @Test("A task that is cancelled already runs nothing")
+    func cancelledBefore() async throws {
+        try await withGateway { gateway, sandbox in
+            let file = gateway.directory.appending(path: "ran")
+            for _ in 0..<200 {
+                let task = Task {
+                    while !Task.isCancelled { await Task.yield() }
+                    _ = try await sandbox.exec("touch \(file.path())")
+                }
+                task.cancel()
+                let error = await #expect(throws: SandboxError.self) { try await task.value }
+                #expect(error?.reason == .cancelled)
+            }
+            let known = try await sandbox.processes.list().data
+            #expect(known.isEmpty)
+        }
+    }
+
     @Test("What cannot be run is an error with the contract's reason")
     func refusals() async throws {
         try await withGateway { _, sandbox in

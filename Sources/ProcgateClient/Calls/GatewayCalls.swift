@@ -122,6 +122,11 @@ final class GatewayCalls: Sendable {
         }
     }
 
+    /// A task that is cancelled already asks for nothing: what it sent would be run.
+    static func checkCancellation() throws(GRPCStatus) {
+        if Task.isCancelled { throw GRPCStatus(.cancelled, "the task was cancelled") }
+    }
+
     /// Once, as the channel does it.
     ///
     /// - Parameters:
@@ -131,6 +136,7 @@ final class GatewayCalls: Sendable {
         _ method: MethodDescriptor<Request, Response>, _ request: Request,
         timeout: Duration? = nil, after session: String? = nil
     ) async throws(GRPCStatus) -> Response {
+        try Self.checkCancellation()
         var options = options
         options.timeout = timeout
         if let session { options.metadata.append(Fence.afterField, session) }

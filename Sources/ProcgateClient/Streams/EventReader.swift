@@ -181,6 +181,7 @@ final class EventReader: @unchecked Sendable {
         guard responses == nil, !hasEnded else { return }
         if callCount == 0, source.mayStart { instance = await calls.currentInstance() }
         try await prepareRepeat()
+        try GatewayCalls.checkCancellation()
         responses = try await open()
     }
 
