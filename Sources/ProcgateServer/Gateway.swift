@@ -102,7 +102,7 @@ public final class Gateway: Sendable {
         } catch {
             // A supervisor that was started for nothing goes, one that was there stays.
             if workers.launchedSupervisor {
-                try? await shutDownSupervisor(of: workers.all, graceful: false)
+                await stopProcesses(of: workers.all, graceful: false)
             }
             for worker in workers.all { await worker.close() }
             throw error
@@ -171,7 +171,7 @@ public final class Gateway: Sendable {
         // The callers of what is stopped then are told of its end.
         let stopping = Task {
             try await Task.sleep(for: .nanoseconds(configuration.drainTimeout.nanoseconds))
-            await stopProcesses(graceful: true)
+            await Self.stopProcesses(of: workers, graceful: true)
         }
         let farewell = configuration.gracePeriod + Self.farewellTime
         await server.drain(timeout: configuration.drainTimeout + farewell)
@@ -191,25 +191,19 @@ public final class Gateway: Sendable {
 
     private func end(graceful: Bool) async {
         await metrics?.close()
-        if !configuration.keepsProcesses { await stopProcesses(graceful: graceful) }
-        for worker in workers { await worker.close() }
-    }
-
-    private func stopProcesses(graceful: Bool) async {
-        do {
-            try await Self.shutDownSupervisor(of: workers, graceful: graceful)
-        } catch {
-            logger.error("stopping the processes failed", metadata: ["error": "\(error)"])
+        if !configuration.keepsProcesses {
+            await Self.stopProcesses(of: workers, graceful: graceful)
         }
+        for worker in workers { await worker.close() }
     }
 
     /// Once is enough, and a worker may have no link: the supervisor may just have been replaced.
     /// One that is gone has nothing left to stop.
-    private static func shutDownSupervisor(of workers: [Worker], graceful: Bool) async throws {
+    private static func stopProcesses(of workers: [Worker], graceful: Bool) async {
         for worker in workers { await worker.expectEnd() }
         await workers.first?.keeper.close()  // everybody's
         for worker in workers {
-            if try await worker.shutDownSupervisor(graceful: graceful) { return }
+            if await worker.shutDownSupervisor(graceful: graceful) { return }
         }
     }
 

@@ -60,26 +60,24 @@ final class Worker: @unchecked Sendable {
     /// Stops every process, whole trees, and with them the supervisor.
     ///
     /// - Returns: Whether there was a link to say so.
-    func shutDownSupervisor(graceful: Bool) async throws -> Bool {
-        let stopped = eventLoop.makePromise(of: Bool.self)
-        eventLoop.execute { [self] in
-            guard let link, !link.isLost else { return stopped.succeed(false) }
-            let shutdown = Shutdown.with { $0.hasGrace = !graceful }
-            link.send(.shutdown(shutdown)) { _ in stopped.succeed(true) }
-        }
-        return try await stopped.futureResult.get()
+    func shutDownSupervisor(graceful: Bool) async -> Bool {
+        await tell(.shutdown(Shutdown.with { $0.hasGrace = !graceful }))
     }
 
     /// Returns once the supervisor has heard everything that it was told before.
     func barrier() async {
-        let heard = eventLoop.makePromise(of: Void.self)
-        eventLoop.execute { [self] in
-            // By a lost link it hears no more.
-            guard let link, !link.isLost else { return heard.succeed() }
-            link.send(.get(Get())) { _ in heard.succeed() }
+        // By a lost link it hears no more.
+        _ = await tell(.get(Get()))
+    }
+
+    /// From any thread; returns with the reply, whatever it is. False where there is no link.
+    private func tell(_ command: Command.Kind) async -> Bool {
+        await withCheckedContinuation { continuation in
+            eventLoop.execute { [self] in
+                guard let link, !link.isLost else { return continuation.resume(returning: false) }
+                link.send(command) { _ in continuation.resume(returning: true) }
+            }
         }
-        // It cannot fail.
-        try? await heard.futureResult.get()
     }
 
     /// The supervisor will go, and is not to be started again.

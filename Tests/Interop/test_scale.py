@@ -72,6 +72,8 @@ def settles(round, descriptors):
         if has_settled and len(rounds) > (10 if SOAK else 3):
             break
     assert has_settled, rounds
+    for first, last in zip(rounds[0].anonymous, rounds[-1].anonymous):
+        assert last <= first + 4 * MiB, rounds
     assert rounds[-1].arena < 48 * MiB, rounds
     for first, last in zip(rounds[0].descriptors, rounds[-1].descriptors):
         assert last <= first + descriptors, rounds

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from certificates import Authority
-from contract import Stub, Code, MiB, Stub, begin, collect, has_lines, info, refused, run, until
+from contract import Code, MiB, Stub, begin, collect, has_lines, info, refused, run, until
 from gateway import eventually, gateway, procgate
 from wire import SERVICE, Connection
 

@@ -106,6 +106,7 @@ struct ProxyTests {
             let typing = Task {
                 for number in 1...400 {
                     try await session.write("\(number)\n")
+                    // At a hand's pace, so that a cut finds some of it on its way and more to come.
                     try await Task.sleep(for: .milliseconds(3))
                 }
                 try await session.closeStdin()

@@ -98,7 +98,7 @@ final class ClientStream: @unchecked Sendable {
             }
             guard mustWait else { break }
             await waitToSend()
-            if Task.isCancelled { throw GRPCStatus(.cancelled, "the task was cancelled") }
+            if Task.isCancelled { throw GRPCStatus.taskCancelled }
         }
         enqueue(.message(message), message.readableBytes)
     }

@@ -29,7 +29,8 @@ extension TransportStatus {
         case let failure as ClientConnector.Failure:
             switch failure {
             case .noHTTP2:
-                refusal(.permissionDenied, "\(target) speaks no HTTP/2 over TLS", .otherProtocol)
+                refusal(
+                    .permissionDenied, "cannot connect to \(target): \(failure)", .otherProtocol)
             case .noTLS:
                 refusal(.permissionDenied, "cannot connect to \(target): \(failure)", .tls)
             case .timedOut, .closedAtOnce: unreachable(target, "\(failure)")

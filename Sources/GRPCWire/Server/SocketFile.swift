@@ -14,6 +14,9 @@ public struct SocketFile: Sendable {
     private let device: UInt64
     private let inode: UInt64
 
+    /// Of a socket's path: Linux's `sun_path` without the zero at its end.
+    package static let longestPathBytes = 107
+
     /// What is at `path` now; nil: nothing.
     public init?(at path: String) {
         var facts = stat()

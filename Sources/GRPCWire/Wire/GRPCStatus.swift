@@ -83,6 +83,9 @@ public struct GRPCStatus: Error, Sendable, Equatable {
 
     public static let ok = GRPCStatus(.ok)
 
+    /// What a call meets whose own task is cancelled.
+    public static let taskCancelled = GRPCStatus(.cancelled, "the task was cancelled")
+
     /// What a message meets that is sent on a call that the server has ended, and ended well.
     public static let endedByServer = GRPCStatus(.cancelled, "the server has ended the call")
 }

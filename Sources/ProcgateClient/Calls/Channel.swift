@@ -5,9 +5,6 @@ internal import NIOCore
 internal import NIOPosix
 internal import NIOSSL
 
-/// Linux's `sun_path` without the zero at its end.
-private let longestSocketPathBytes = 107
-
 func makeChannel(
     _ address: String, tls: SandboxTLS?, connectTimeout: Duration,
     group: (any EventLoopGroup)?
@@ -18,11 +15,11 @@ func makeChannel(
             "\"\(address)\" is not an address: write http://HOST:PORT, https://HOST:PORT or "
                 + "unix:PATH")
     }
-    if case .unix(let path) = target, path.utf8.count > longestSocketPathBytes {
+    if case .unix(let path) = target, path.utf8.count > SocketFile.longestPathBytes {
         throw SandboxError(
             .invalidAddress,
             "\"\(path)\" is no path of a unix socket: those have at most "
-                + "\(longestSocketPathBytes) bytes")
+                + "\(SocketFile.longestPathBytes) bytes")
     }
     var options = GRPCChannelOptions()
     options.connectTimeout = connectTimeout

@@ -124,7 +124,7 @@ final class GatewayCalls: Sendable {
 
     /// A task that is cancelled already asks for nothing: what it sent would be run.
     static func checkCancellation() throws(GRPCStatus) {
-        if Task.isCancelled { throw GRPCStatus(.cancelled, "the task was cancelled") }
+        if Task.isCancelled { throw .taskCancelled }
     }
 
     /// Once, as the channel does it.

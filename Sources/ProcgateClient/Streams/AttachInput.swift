@@ -198,12 +198,12 @@ final class AttachInput: Sendable {
     }
 
     /// Between two questions after the input.
-    private static let firstPause = Duration.milliseconds(5)
-    private static let longestPause = Duration.milliseconds(100)
+    private static let firstInterval = Duration.milliseconds(5)
+    private static let longestInterval = Duration.milliseconds(100)
 
     /// Nobody tells when input is taken: the process is asked, until it has as much as was written.
     func flush() async throws(SandboxError) {
-        var pause = Self.firstPause
+        var interval = Self.firstInterval
         while true {
             let (id, offset, isOwn) = state.withLock { state in
                 (state.processID, state.offset, state.hasClaimed)
@@ -211,12 +211,9 @@ final class AttachInput: Sendable {
             guard let id, isOwn else { return }
             let process = try await calls.process(id)
             guard process.endedAt == 0, process.stdinBytes < offset else { return }
-            do {
-                try await Task.sleep(for: pause)
-            } catch {
-                throw SandboxError(.cancelled, "the task was cancelled", processID: id)
-            }
-            pause = min(pause * 2, Self.longestPause)
+            // Where that is cut short, the next question says why.
+            await pause(for: interval, until: [calls.closing])
+            interval = min(interval * 2, Self.longestInterval)
         }
     }
 

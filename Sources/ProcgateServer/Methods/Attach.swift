@@ -13,8 +13,7 @@ extension Worker {
         guard let first = try await call.next(AttachRequest.self) else {
             throw GRPCStatus(.invalidArgument, "the stream has no message")
         }
-        let stdin = SessionInput(eventLoop: call.eventLoop)
-        let input = SessionTasks(stdin)
+        let input = SessionTasks(SessionInput(eventLoop: call.eventLoop))
         input.atEnd = try fence.begin(call, of: caller) { await self.endInput(input) }
         do throws(GRPCStatus) {
             switch first.message {

@@ -4,7 +4,7 @@ import DequeModule
 import LinuxIO
 
 struct EndedLedger {
-    private struct Entry {
+    private struct Entry: Equatable {
         let serial: UInt64
         let expiresAt: Instant
     }
@@ -37,10 +37,7 @@ struct EndedLedger {
 
     /// When the first one that keeps more keeps no more.
     mutating func nextTrim() -> Instant? {
-        while let first = generous.first, remembered[first.serial] == nil {
-            generous.removeFirst()
-        }
-        return generous.first?.expiresAt
+        first(in: \.generous)?.expiresAt
     }
 
     /// The oldest one that keeps more than it was asked to, where that is due: it is to be trimmed.
@@ -51,7 +48,7 @@ struct EndedLedger {
 
     /// The same before it is due, to make room.
     mutating func popOldestTrim() -> UInt64? {
-        nextTrim() == nil ? nil : generous.popFirst()?.serial
+        first(in: \.generous) == nil ? nil : generous.removeFirst().serial
     }
 
     /// Was forgotten otherwise.
@@ -59,6 +56,9 @@ struct EndedLedger {
         drop(serial)
         if entries.count > 2 * remembered.count + 64 {
             entries.removeAll { remembered[$0.serial] == nil }
+        }
+        if generous.count > 2 * remembered.count + 64 {
+            generous.removeAll { remembered[$0.serial] == nil }
         }
         if withOutput.count > 2 * remembered.count + 64 {
             withOutput.removeAll { remembered[$0] == nil }
@@ -71,8 +71,7 @@ struct EndedLedger {
 
     /// When the oldest one expires.
     mutating func nextExpiry() -> Instant? {
-        dropForgotten()
-        return entries.first?.expiresAt
+        first(in: \.entries)?.expiresAt
     }
 
     /// Takes the oldest one where it has expired.
@@ -83,8 +82,8 @@ struct EndedLedger {
 
     /// Takes the oldest one, to make room.
     mutating func popOldest() -> UInt64? {
-        dropForgotten()
-        guard let entry = entries.popFirst() else { return nil }
+        guard let entry = first(in: \.entries) else { return nil }
+        entries.removeFirst()
         drop(entry.serial)
         return entry.serial
     }
@@ -97,9 +96,12 @@ struct EndedLedger {
         return nil
     }
 
-    private mutating func dropForgotten() {
-        while let first = entries.first, remembered[first.serial] == nil {
-            entries.removeFirst()
+    /// The first that is not forgotten; those before it are dropped.
+    private mutating func first(in line: WritableKeyPath<Self, Deque<Entry>>) -> Entry? {
+        while let entry = self[keyPath: line].first {
+            if remembered[entry.serial] != nil { return entry }
+            self[keyPath: line].removeFirst()
         }
+        return nil
     }
 }

@@ -114,7 +114,7 @@ struct GatewayOptions: ParsableArguments {
     }
 
     private var givenAddress: String {
-        address ?? environment("PROCGATE_ADDRESS") ?? "127.0.0.1:7070"
+        address ?? environment("PROCGATE_ADDRESS") ?? "127.0.0.1"
     }
 
     /// An address without a scheme is `https` where there are options for TLS, and has a gateway's

@@ -1,6 +1,7 @@
 // Addresses as they are written: HOST:PORT, and what a client command takes for a gateway's. Looks
 // up no name.
 
+import GRPCWire
 import Glibc
 
 /// A host, and the port where one is named.
@@ -59,14 +60,11 @@ private func isNoHost(_ character: Character) -> Bool {
     character.isWhitespace || "/[]@?#%".contains(character)
 }
 
-/// The longest path of a unix socket: `sun_path` without the zero at its end.
-let longestSocketPathBytes = 107
-
 /// `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT` or `unix:PATH`.
 func isGatewayAddress(_ text: String) -> Bool {
     if let path = socketPath(text) {
         return path.hasPrefix("/") && path.utf8.count > 1
-            && path.utf8.count <= longestSocketPathBytes
+            && path.utf8.count <= SocketFile.longestPathBytes
     }
     var rest = Substring(text)
     for scheme in ["http://", "https://"] where text.hasPrefix(scheme) {

@@ -27,10 +27,11 @@ struct ListenArgument: ExpressibleByArgument, Equatable {
 
     /// Why it cannot be listened on, where that is known before it is tried.
     var problem: String? {
-        guard case .unix(let path) = address, path.utf8.count > longestSocketPathBytes else {
+        guard case .unix(let path) = address, path.utf8.count > SocketFile.longestPathBytes else {
             return nil
         }
-        return "the path of a unix socket has at most \(longestSocketPathBytes) bytes: \(path) has "
+        return
+            "the path of a unix socket has at most \(SocketFile.longestPathBytes) bytes: \(path) has "
             + "\(path.utf8.count)"
     }
 }

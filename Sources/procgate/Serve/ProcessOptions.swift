@@ -2,6 +2,7 @@
 // to the supervisor that it starts.
 
 import ArgumentParser
+import GRPCWire
 import Glibc
 import Supervision
 
@@ -78,7 +79,7 @@ struct ProcessOptions: ParsableArguments {
 
     /// Why the supervisor cannot have its socket there.
     private func socketProblem(_ directory: String) -> String? {
-        let most = longestSocketPathBytes - "/supervisor.sock".utf8.count
+        let most = SocketFile.longestPathBytes - "/supervisor.sock".utf8.count
         guard directory.utf8.count > most else { return nil }
         return "the path of a state directory has at most \(most) bytes, for the unix socket in "
             + "it: \(directory) has \(directory.utf8.count); name another by --state-directory"
