@@ -59,6 +59,10 @@ extension SandboxError {
         case cwdInvalid = "CWD_INVALID"
         /// A variable of the environment has no valid name or value.
         case envInvalid = "ENV_INVALID"
+        /// The labels are larger than 256 KiB in all.
+        case labelsInvalid = "LABELS_INVALID"
+        /// The request key is longer than 256 bytes.
+        case requestKeyInvalid = "REQUEST_KEY_INVALID"
         /// The host has no such user as `runAs` names.
         case userUnknown = "USER_UNKNOWN"
         /// The size is none that a terminal can have.
@@ -75,6 +79,8 @@ extension SandboxError {
         // The caller is not allowed to.
         /// The gateway does not run commands as that user.
         case runAsDenied = "RUN_AS_DENIED"
+        /// The gateway's policy does not give this caller the right to make the call.
+        case notPermitted = "NOT_PERMITTED"
         /// The gateway does not accept the token.
         case tokenInvalid = "TOKEN_INVALID"
         /// Refused to this caller.
@@ -103,9 +109,21 @@ extension SandboxError {
         /// The time that `wait` was given ran out; the process goes on.
         case waitTimedOut = "WAIT_TIMED_OUT"
 
+        /// The process, or the node that the call names, belongs to another node of the fleet.
+        case wrongNode = "WRONG_NODE"
+
         // There is no room, now.
         /// As many processes run and wait as the gateway allows.
         case tooManyProcesses = "TOO_MANY_PROCESSES"
+        /// The caller's own limit is reached; the message names it.
+        case quotaExceeded = "QUOTA_EXCEEDED"
+        /// Input that processes have not read yet fills the gateway's budget for it.
+        case inputMemoryExhausted = "INPUT_MEMORY_EXHAUSTED"
+        /// A directory or the user service of the gateway's host does not answer. Nothing was
+        /// started.
+        case hostUnresponsive = "HOST_UNRESPONSIVE"
+        /// The gateway accepts no new processes until it is uncordoned.
+        case cordoned = "CORDONED"
         /// The gateway or its host has run out of something.
         case resourceExhausted = "RESOURCE_EXHAUSTED"
         /// The gateway does not reach the supervisor of the processes.
@@ -155,22 +173,24 @@ extension SandboxError {
         /// The gRPC status that goes with it.
         public var code: GRPCCode {
             switch self {
-            case .commandRequired, .argumentsTooLong, .cwdInvalid, .envInvalid, .userUnknown,
-                .terminalInvalid, .cursorInvalid, .limitInvalid, .signalInvalid,
-                .invalidArgument, .invalidAddress:
+            case .commandRequired, .argumentsTooLong, .cwdInvalid, .envInvalid, .labelsInvalid,
+                .requestKeyInvalid, .userUnknown, .terminalInvalid, .cursorInvalid,
+                .limitInvalid, .signalInvalid, .invalidArgument, .invalidAddress:
                 .invalidArgument
-            case .runAsDenied, .permissionDenied: .permissionDenied
+            case .runAsDenied, .notPermitted, .permissionDenied: .permissionDenied
             case .tokenInvalid: .unauthenticated
             case .processNotFound: .notFound
             case .processNotRunning, .processRunning, .stdinClosed, .noTerminal,
-                .failedPrecondition:
+                .wrongNode, .failedPrecondition:
                 .failedPrecondition
             case .requestKeyReused: .alreadyExists
             case .stdinGap, .replayWindowExpired: .outOfRange
             case .waitTimedOut, .deadlineExceeded: .deadlineExceeded
-            case .tooManyProcesses, .resourceExhausted, .outputLimitExceeded: .resourceExhausted
-            case .supervisorUnavailable, .gatewayUnavailable, .notGateway,
-                .certificateUntrusted, .tlsFailed:
+            case .tooManyProcesses, .quotaExceeded, .inputMemoryExhausted, .resourceExhausted,
+                .outputLimitExceeded:
+                .resourceExhausted
+            case .supervisorUnavailable, .hostUnresponsive, .cordoned, .gatewayUnavailable,
+                .notGateway, .certificateUntrusted, .tlsFailed:
                 .unavailable
             case .closed, .cancelled: .cancelled
             case .callerGone: .aborted
@@ -184,8 +204,9 @@ extension SandboxError {
         /// Whether the same may succeed when it is asked for once more.
         public var mayRetry: Bool {
             switch self {
-            case .tooManyProcesses, .resourceExhausted, .supervisorUnavailable,
-                .gatewayUnavailable, .waitTimedOut, .deadlineExceeded:
+            case .tooManyProcesses, .quotaExceeded, .inputMemoryExhausted, .resourceExhausted,
+                .supervisorUnavailable, .hostUnresponsive, .cordoned, .gatewayUnavailable,
+                .waitTimedOut, .deadlineExceeded:
                 true
             default: false
             }

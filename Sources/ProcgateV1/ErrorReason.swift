@@ -9,11 +9,19 @@ public enum ErrorReason: String, CaseIterable, Hashable, Sendable {
     case argumentsTooLong = "ARGUMENTS_TOO_LONG"
     case cwdInvalid = "CWD_INVALID"
     case envInvalid = "ENV_INVALID"
+    case labelsInvalid = "LABELS_INVALID"
+    case requestKeyInvalid = "REQUEST_KEY_INVALID"
     case userUnknown = "USER_UNKNOWN"
     case terminalInvalid = "TERMINAL_INVALID"
     case runAsDenied = "RUN_AS_DENIED"
+    case notPermitted = "NOT_PERMITTED"
     case tooManyProcesses = "TOO_MANY_PROCESSES"
+    case quotaExceeded = "QUOTA_EXCEEDED"
+    case inputMemoryExhausted = "INPUT_MEMORY_EXHAUSTED"
     case requestKeyReused = "REQUEST_KEY_REUSED"
+    case hostUnresponsive = "HOST_UNRESPONSIVE"
+    case cordoned = "CORDONED"
+    case wrongNode = "WRONG_NODE"
     case processNotFound = "PROCESS_NOT_FOUND"
     case cursorInvalid = "CURSOR_INVALID"
     case limitInvalid = "LIMIT_INVALID"
@@ -33,18 +41,19 @@ public enum ErrorReason: String, CaseIterable, Hashable, Sendable {
     /// The number of the gRPC code that goes with it.
     public var code: Int {
         switch self {
-        case .commandRequired, .argumentsTooLong, .cwdInvalid, .envInvalid, .userUnknown,
-            .terminalInvalid, .cursorInvalid, .limitInvalid, .signalInvalid:
+        case .commandRequired, .argumentsTooLong, .cwdInvalid, .envInvalid, .labelsInvalid,
+            .requestKeyInvalid, .userUnknown, .terminalInvalid, .cursorInvalid, .limitInvalid,
+            .signalInvalid:
             3  // INVALID_ARGUMENT
         case .waitTimedOut: 4  // DEADLINE_EXCEEDED
         case .processNotFound: 5  // NOT_FOUND
         case .requestKeyReused: 6  // ALREADY_EXISTS
-        case .runAsDenied: 7  // PERMISSION_DENIED
-        case .tooManyProcesses: 8  // RESOURCE_EXHAUSTED
-        case .stdinClosed, .processNotRunning, .noTerminal, .processRunning:
+        case .runAsDenied, .notPermitted: 7  // PERMISSION_DENIED
+        case .tooManyProcesses, .quotaExceeded, .inputMemoryExhausted: 8  // RESOURCE_EXHAUSTED
+        case .stdinClosed, .processNotRunning, .noTerminal, .processRunning, .wrongNode:
             9  // FAILED_PRECONDITION
         case .replayWindowExpired, .stdinGap: 11  // OUT_OF_RANGE
-        case .supervisorUnavailable: 14  // UNAVAILABLE
+        case .supervisorUnavailable, .hostUnresponsive, .cordoned: 14  // UNAVAILABLE
         case .tokenInvalid: 16  // UNAUTHENTICATED
         }
     }

@@ -15,7 +15,7 @@
 #include "grpc/reflection/v1alpha/reflection.pb-c.h"
 
 const uint8_t *procgate_v1_process_proto(void);
-static const size_t procgate_v1_process_proto_size = 8606;
+static const size_t procgate_v1_process_proto_size = 8849;
 static inline const ProtobufCMessageDescriptor *procgate__v1__process_spec__layout(void) {
     return &procgate__v1__process_spec__descriptor;
 }
@@ -144,6 +144,12 @@ static inline const ProtobufCMessageDescriptor *procgate__v1__get_gateway_reques
 }
 static inline const ProtobufCMessageDescriptor *procgate__v1__get_gateway_response__layout(void) {
     return &procgate__v1__get_gateway_response__descriptor;
+}
+static inline const ProtobufCMessageDescriptor *procgate__v1__set_cordon_request__layout(void) {
+    return &procgate__v1__set_cordon_request__descriptor;
+}
+static inline const ProtobufCMessageDescriptor *procgate__v1__set_cordon_response__layout(void) {
+    return &procgate__v1__set_cordon_response__descriptor;
 }
 
 const uint8_t *procgate_internal_supervisor_proto(void);

@@ -72,6 +72,15 @@ extension GRPCStatus {
     /// nothing, since the transport failed. Proxies cut connections, reset streams with any code
     /// and answer by themselves; only TLS that one side does not accept stays as it is.
     var isPassing: Bool {
-        code == .unavailable || ((isTransport || notProcessed) && !isTLSRefusal)
+        guard !isRefusedByHost else { return false }
+        return code == .unavailable || ((isTransport || notProcessed) && !isTLSRefusal)
+    }
+
+    /// The gateway is there and has refused the call for as long as something on its host stays
+    /// as it is: its caller decides whether to ask again.
+    private var isRefusedByHost: Bool {
+        guard code == .unavailable, let reason = errorInfo?.reason else { return false }
+        return reason == SandboxError.Reason.hostUnresponsive.rawValue
+            || reason == SandboxError.Reason.cordoned.rawValue
     }
 }

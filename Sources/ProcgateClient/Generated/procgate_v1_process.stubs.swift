@@ -17,9 +17,14 @@ package struct ProcessServiceStub: Sendable {
     /// past its deadline or loses its connection, the whole tree is killed, unless
     /// `on_disconnect` says KEEP.
     /// INVALID_ARGUMENT: COMMAND_REQUIRED, ARGUMENTS_TOO_LONG, CWD_INVALID,
-    /// ENV_INVALID, USER_UNKNOWN, TERMINAL_INVALID. PERMISSION_DENIED: RUN_AS_DENIED.
-    /// RESOURCE_EXHAUSTED: TOO_MANY_PROCESSES, where the queue is full.
-    /// ALREADY_EXISTS: REQUEST_KEY_REUSED, where the spec is not the first one's.
+    /// ENV_INVALID, LABELS_INVALID, REQUEST_KEY_INVALID, USER_UNKNOWN, TERMINAL_INVALID.
+    /// PERMISSION_DENIED: RUN_AS_DENIED, NOT_PERMITTED.
+    /// RESOURCE_EXHAUSTED: TOO_MANY_PROCESSES (the queue is full), QUOTA_EXCEEDED (the
+    /// caller's own limit, named in the ErrorInfo's metadata: limit),
+    /// INPUT_MEMORY_EXHAUSTED (input that processes have not read fills its budget).
+    /// ALREADY_EXISTS: REQUEST_KEY_REUSED, where the spec differs from the first one's.
+    /// UNAVAILABLE: HOST_UNRESPONSIVE (a directory or a user service of the host does not
+    /// answer), CORDONED. FAILED_PRECONDITION: WRONG_NODE.
     package func exec(_ request: ExecRequest, options: CallOptions = CallOptions())
         -> ResponseStream<ProcessEvent>
     {
@@ -34,7 +39,10 @@ package struct ProcessServiceStub: Sendable {
         try await channel.unary(ProcessService.startProcess, request, options: options)
     }
 
-    /// NOT_FOUND: PROCESS_NOT_FOUND, so for every method that names a process.
+    /// NOT_FOUND: PROCESS_NOT_FOUND. FAILED_PRECONDITION: WRONG_NODE (the id, or the
+    /// metadata procgate-node or procgate-instance, belongs to another node; the ErrorInfo's
+    /// metadata names this one: node, instance). PERMISSION_DENIED: NOT_PERMITTED. These hold
+    /// for every method that names a process.
     package func getProcess(_ request: GetProcessRequest, options: CallOptions = CallOptions())
         async throws(GRPCStatus) -> GetProcessResponse
     {
@@ -100,7 +108,8 @@ package struct ProcessServiceStub: Sendable {
     }
 
     /// Sends a signal. To a queued process TERM, INT and KILL mean that it never
-    /// starts. FAILED_PRECONDITION: PROCESS_NOT_RUNNING.
+    /// starts. With SIGNAL_SCOPE_TREE it also reaches the descendants that an ended command
+    /// left running. FAILED_PRECONDITION: PROCESS_NOT_RUNNING.
     /// INVALID_ARGUMENT: SIGNAL_INVALID.
     package func signal(_ request: SignalRequest, options: CallOptions = CallOptions())
         async throws(GRPCStatus) -> SignalResponse
@@ -108,8 +117,9 @@ package struct ProcessServiceStub: Sendable {
         try await channel.unary(ProcessService.signal, request, options: options)
     }
 
-    /// TERM, then KILL after the grace time; returns once the whole tree is gone.
-    /// An ended process is returned as it is.
+    /// TERM, then KILL after the grace time; returns once the whole tree is gone, also
+    /// the descendants that an ended command left running. A process that has ended and
+    /// left nothing is returned as it is.
     package func stopProcess(_ request: StopProcessRequest, options: CallOptions = CallOptions())
         async throws(GRPCStatus) -> StopProcessResponse
     {
@@ -124,8 +134,8 @@ package struct ProcessServiceStub: Sendable {
         try await channel.unary(ProcessService.wait, request, options: options)
     }
 
-    /// Forgets an ended process and frees its output.
-    /// FAILED_PRECONDITION: PROCESS_RUNNING.
+    /// Forgets an ended process and frees its output. FAILED_PRECONDITION:
+    /// PROCESS_RUNNING, also while descendants of its command run.
     package func deleteProcess(
         _ request: DeleteProcessRequest, options: CallOptions = CallOptions()
     ) async throws(GRPCStatus) -> DeleteProcessResponse {
@@ -137,5 +147,14 @@ package struct ProcessServiceStub: Sendable {
         async throws(GRPCStatus) -> GetGatewayResponse
     {
         try await channel.unary(ProcessService.getGateway, request, options: options)
+    }
+
+    /// While a gateway is cordoned it refuses to start processes (UNAVAILABLE: CORDONED);
+    /// those that run or wait go on, and every other call works.
+    /// PERMISSION_DENIED: NOT_PERMITTED.
+    package func setCordon(_ request: SetCordonRequest, options: CallOptions = CallOptions())
+        async throws(GRPCStatus) -> SetCordonResponse
+    {
+        try await channel.unary(ProcessService.setCordon, request, options: options)
     }
 }

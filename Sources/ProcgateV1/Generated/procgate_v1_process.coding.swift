@@ -43,6 +43,7 @@ extension ProcessSpec: CMessage {
         self.queueTimeoutMs = fields.pointee.queue_timeout_ms
         self.output = try arena.message(fields.pointee.output)
         self.killDescendants = fields.pointee.kill_descendants != 0
+        self.allowNewPrivileges = fields.pointee.allow_new_privileges != 0
     }
 
     package func write(to fields: UnsafeMutablePointer<Procgate__V1__ProcessSpec>, in arena: Arena)
@@ -72,6 +73,7 @@ extension ProcessSpec: CMessage {
         fields.pointee.queue_timeout_ms = self.queueTimeoutMs
         fields.pointee.output = arena.optional(self.output)
         fields.pointee.kill_descendants = self.killDescendants ? 1 : 0
+        fields.pointee.allow_new_privileges = self.allowNewPrivileges ? 1 : 0
     }
 }
 
@@ -1370,6 +1372,8 @@ extension GetGatewayResponse: CMessage {
         self.retainBytes = fields.pointee.retain_bytes
         self.retainMs = fields.pointee.retain_ms
         self.keepAliveMs = fields.pointee.keep_alive_ms
+        self.node = try arena.string(fields.pointee.node)
+        self.cordoned = fields.pointee.cordoned != 0
     }
 
     package func write(
@@ -1384,5 +1388,61 @@ extension GetGatewayResponse: CMessage {
         fields.pointee.retain_bytes = self.retainBytes
         fields.pointee.retain_ms = self.retainMs
         fields.pointee.keep_alive_ms = self.keepAliveMs
+        fields.pointee.node = arena.data(self.node)
+        fields.pointee.cordoned = self.cordoned ? 1 : 0
+    }
+}
+
+extension SetCordonRequest: CMessage {
+    public static var fullName: String { "procgate.v1.SetCordonRequest" }
+
+    package static var layout: UnsafePointer<ProtobufCMessageDescriptor> {
+        procgate__v1__set_cordon_request__layout()
+    }
+
+    public init(decoding bytes: UnsafeRawBufferPointer, memoryLimit: Int) throws(ProtobufError) {
+        self = try Self.decode(bytes, memoryLimit: memoryLimit)
+    }
+
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
+    }
+
+    package init(reading fields: UnsafePointer<Procgate__V1__SetCordonRequest>, in arena: Arena)
+        throws(ProtobufError)
+    {
+        self.cordoned = fields.pointee.cordoned != 0
+    }
+
+    package func write(
+        to fields: UnsafeMutablePointer<Procgate__V1__SetCordonRequest>, in arena: Arena
+    ) {
+        fields.pointee.cordoned = self.cordoned ? 1 : 0
+    }
+}
+
+extension SetCordonResponse: CMessage {
+    public static var fullName: String { "procgate.v1.SetCordonResponse" }
+
+    package static var layout: UnsafePointer<ProtobufCMessageDescriptor> {
+        procgate__v1__set_cordon_response__layout()
+    }
+
+    public init(decoding bytes: UnsafeRawBufferPointer, memoryLimit: Int) throws(ProtobufError) {
+        self = try Self.decode(bytes, memoryLimit: memoryLimit)
+    }
+
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
+    }
+
+    package init(reading fields: UnsafePointer<Procgate__V1__SetCordonResponse>, in arena: Arena)
+        throws(ProtobufError)
+    {
+    }
+
+    package func write(
+        to fields: UnsafeMutablePointer<Procgate__V1__SetCordonResponse>, in arena: Arena
+    ) {
     }
 }

@@ -12,13 +12,14 @@ public struct ProcessSpec: ProtobufMessage {
     /// Added to the base environment (PATH, HOME, USER, LOGNAME, SHELL, LANG).
     public var env: [String: String] = [:]
     /// From the start of the process; 0 is none. At its end the tree gets TERM, then
-    /// KILL after the grace time, and the status is TIMED_OUT whatever it answers.
+    /// KILL after the grace time, and the status is TIMED_OUT whatever it answers. It ends
+    /// with the command: descendants that the command left running are not affected.
     public var timeoutMs: UInt64 = 0
     /// A user name or a numeric id. Its own supplementary groups come with it.
     public var runAs: String = ""
     /// A pseudo-terminal instead of three pipes; its output is all STDOUT.
     public var terminal: TerminalSize?
-    /// Yours, to find the process again.
+    /// Yours, to find the process again. At most 256 KiB in all.
     public var labels: [String: String] = [:]
     public var limits: ResourceLimits?
     public var shell: Shell = .unspecified
@@ -29,8 +30,13 @@ public struct ProcessSpec: ProtobufMessage {
     /// The longest wait in the queue; 0 is none. At its end the status is FAILED.
     public var queueTimeoutMs: UInt64 = 0
     public var output: OutputPolicy?
-    /// Kill what is left of the tree once the command itself has ended.
+    /// Kill what is left of the tree once the command itself has ended. Otherwise its
+    /// descendants run on; their output after the end of the command is read and dropped,
+    /// so that they are not held up and not killed by SIGPIPE.
     public var killDescendants: Bool = false
+    /// Let setuid programs such as sudo gain privileges. Without it a process that does not
+    /// run as root cannot (no_new_privs). RUN_AS_DENIED, where the policy forbids it.
+    public var allowNewPrivileges: Bool = false
 
     /// With every field at its default.
     public init() {}
@@ -56,6 +62,7 @@ public struct ResourceLimits: ProtobufMessage {
 }
 
 public struct OutputPolicy: ProtobufMessage {
+    /// 0 is the gateway's default, which may be smaller for Exec, whose caller has it.
     public var retainBytes: UInt64 = 0
     /// When that is full, hold the process back until a reader has caught up,
     /// rather than drop the oldest. Exec always holds back.
@@ -95,9 +102,9 @@ public struct Process: ProtobufMessage {
     /// Accepted so far: the offset at which a writer goes on.
     public var stdinBytes: UInt64 = 0
     public var stdinClosed: Bool = false
-    /// A descendant was alive when the command ended.
+    /// The command has ended and a descendant of it is alive now.
     public var descendantsAlive: Bool = false
-    /// When an ended process is forgotten.
+    /// When an ended process is forgotten; not while a descendant is alive.
     public var expiresAt: Int64 = 0
     /// Who started it, where callers have an identity.
     public var owner: String = ""
@@ -190,7 +197,7 @@ public struct ExecRequest: ProtobufMessage {
     /// All of the process's stdin; it ends after these bytes.
     public var stdinData: [UInt8] = []
     /// A repeat with the same key starts nothing: it follows the first one's process,
-    /// from the chunk after `after_seq`.
+    /// from the chunk after `after_seq`. At most 256 bytes.
     public var requestKey: String = ""
     public var afterSeq: UInt64 = 0
     public var onDisconnect: DisconnectPolicy = .unspecified
@@ -459,7 +466,22 @@ public struct GetGatewayResponse: ProtobufMessage {
     public var retainBytes: UInt64 = 0
     public var retainMs: UInt64 = 0
     public var keepAliveMs: UInt64 = 0
+    /// The name of this node in a fleet, with which its process ids begin; may be empty.
+    public var node: String = ""
+    public var cordoned: Bool = false
 
+    /// With every field at its default.
+    public init() {}
+}
+
+public struct SetCordonRequest: ProtobufMessage {
+    public var cordoned: Bool = false
+
+    /// With every field at its default.
+    public init() {}
+}
+
+public struct SetCordonResponse: ProtobufMessage {
     /// With every field at its default.
     public init() {}
 }

@@ -13,9 +13,14 @@ public enum ProcessService {
     /// past its deadline or loses its connection, the whole tree is killed, unless
     /// `on_disconnect` says KEEP.
     /// INVALID_ARGUMENT: COMMAND_REQUIRED, ARGUMENTS_TOO_LONG, CWD_INVALID,
-    /// ENV_INVALID, USER_UNKNOWN, TERMINAL_INVALID. PERMISSION_DENIED: RUN_AS_DENIED.
-    /// RESOURCE_EXHAUSTED: TOO_MANY_PROCESSES, where the queue is full.
-    /// ALREADY_EXISTS: REQUEST_KEY_REUSED, where the spec is not the first one's.
+    /// ENV_INVALID, LABELS_INVALID, REQUEST_KEY_INVALID, USER_UNKNOWN, TERMINAL_INVALID.
+    /// PERMISSION_DENIED: RUN_AS_DENIED, NOT_PERMITTED.
+    /// RESOURCE_EXHAUSTED: TOO_MANY_PROCESSES (the queue is full), QUOTA_EXCEEDED (the
+    /// caller's own limit, named in the ErrorInfo's metadata: limit),
+    /// INPUT_MEMORY_EXHAUSTED (input that processes have not read fills its budget).
+    /// ALREADY_EXISTS: REQUEST_KEY_REUSED, where the spec differs from the first one's.
+    /// UNAVAILABLE: HOST_UNRESPONSIVE (a directory or a user service of the host does not
+    /// answer), CORDONED. FAILED_PRECONDITION: WRONG_NODE.
     public static let exec = MethodDescriptor<ExecRequest, ProcessEvent>(
         service: "procgate.v1.ProcessService", name: "Exec",
         path: "/procgate.v1.ProcessService/Exec", kind: .serverStreaming)
@@ -26,7 +31,10 @@ public enum ProcessService {
         service: "procgate.v1.ProcessService", name: "StartProcess",
         path: "/procgate.v1.ProcessService/StartProcess", kind: .unary)
 
-    /// NOT_FOUND: PROCESS_NOT_FOUND, so for every method that names a process.
+    /// NOT_FOUND: PROCESS_NOT_FOUND. FAILED_PRECONDITION: WRONG_NODE (the id, or the
+    /// metadata procgate-node or procgate-instance, belongs to another node; the ErrorInfo's
+    /// metadata names this one: node, instance). PERMISSION_DENIED: NOT_PERMITTED. These hold
+    /// for every method that names a process.
     public static let getProcess = MethodDescriptor<GetProcessRequest, GetProcessResponse>(
         service: "procgate.v1.ProcessService", name: "GetProcess",
         path: "/procgate.v1.ProcessService/GetProcess", kind: .unary)
@@ -80,14 +88,16 @@ public enum ProcessService {
         path: "/procgate.v1.ProcessService/ResizeTerminal", kind: .unary)
 
     /// Sends a signal. To a queued process TERM, INT and KILL mean that it never
-    /// starts. FAILED_PRECONDITION: PROCESS_NOT_RUNNING.
+    /// starts. With SIGNAL_SCOPE_TREE it also reaches the descendants that an ended command
+    /// left running. FAILED_PRECONDITION: PROCESS_NOT_RUNNING.
     /// INVALID_ARGUMENT: SIGNAL_INVALID.
     public static let signal = MethodDescriptor<SignalRequest, SignalResponse>(
         service: "procgate.v1.ProcessService", name: "Signal",
         path: "/procgate.v1.ProcessService/Signal", kind: .unary)
 
-    /// TERM, then KILL after the grace time; returns once the whole tree is gone.
-    /// An ended process is returned as it is.
+    /// TERM, then KILL after the grace time; returns once the whole tree is gone, also
+    /// the descendants that an ended command left running. A process that has ended and
+    /// left nothing is returned as it is.
     public static let stopProcess = MethodDescriptor<StopProcessRequest, StopProcessResponse>(
         service: "procgate.v1.ProcessService", name: "StopProcess",
         path: "/procgate.v1.ProcessService/StopProcess", kind: .unary)
@@ -98,8 +108,8 @@ public enum ProcessService {
         service: "procgate.v1.ProcessService", name: "Wait",
         path: "/procgate.v1.ProcessService/Wait", kind: .unary)
 
-    /// Forgets an ended process and frees its output.
-    /// FAILED_PRECONDITION: PROCESS_RUNNING.
+    /// Forgets an ended process and frees its output. FAILED_PRECONDITION:
+    /// PROCESS_RUNNING, also while descendants of its command run.
     public static let deleteProcess = MethodDescriptor<DeleteProcessRequest, DeleteProcessResponse>(
         service: "procgate.v1.ProcessService", name: "DeleteProcess",
         path: "/procgate.v1.ProcessService/DeleteProcess", kind: .unary)
@@ -108,6 +118,13 @@ public enum ProcessService {
     public static let getGateway = MethodDescriptor<GetGatewayRequest, GetGatewayResponse>(
         service: "procgate.v1.ProcessService", name: "GetGateway",
         path: "/procgate.v1.ProcessService/GetGateway", kind: .unary)
+
+    /// While a gateway is cordoned it refuses to start processes (UNAVAILABLE: CORDONED);
+    /// those that run or wait go on, and every other call works.
+    /// PERMISSION_DENIED: NOT_PERMITTED.
+    public static let setCordon = MethodDescriptor<SetCordonRequest, SetCordonResponse>(
+        service: "procgate.v1.ProcessService", name: "SetCordon",
+        path: "/procgate.v1.ProcessService/SetCordon", kind: .unary)
 
     /// In the order of the proto file.
     public static let allMethods: [(name: String, path: String, kind: StreamingKind)] = [
@@ -126,5 +143,6 @@ public enum ProcessService {
         ("Wait", "/procgate.v1.ProcessService/Wait", .unary),
         ("DeleteProcess", "/procgate.v1.ProcessService/DeleteProcess", .unary),
         ("GetGateway", "/procgate.v1.ProcessService/GetGateway", .unary),
+        ("SetCordon", "/procgate.v1.ProcessService/SetCordon", .unary),
     ]
 }

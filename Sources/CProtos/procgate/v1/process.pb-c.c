@@ -266,6 +266,18 @@ void   procgate__v1__get_gateway_response__init
   static const Procgate__V1__GetGatewayResponse init_value = PROCGATE__V1__GET_GATEWAY_RESPONSE__INIT;
   *message = init_value;
 }
+void   procgate__v1__set_cordon_request__init
+                     (Procgate__V1__SetCordonRequest         *message)
+{
+  static const Procgate__V1__SetCordonRequest init_value = PROCGATE__V1__SET_CORDON_REQUEST__INIT;
+  *message = init_value;
+}
+void   procgate__v1__set_cordon_response__init
+                     (Procgate__V1__SetCordonResponse         *message)
+{
+  static const Procgate__V1__SetCordonResponse init_value = PROCGATE__V1__SET_CORDON_RESPONSE__INIT;
+  *message = init_value;
+}
 static const ProtobufCFieldDescriptor procgate__v1__process_spec__env_entry__field_descriptors[2] =
 {
   {
@@ -368,7 +380,7 @@ const ProtobufCMessageDescriptor procgate__v1__process_spec__labels_entry__descr
   (ProtobufCMessageInit) procgate__v1__process_spec__labels_entry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__v1__process_spec__field_descriptors[15] =
+static const ProtobufCFieldDescriptor procgate__v1__process_spec__field_descriptors[16] =
 {
   {
     "command",
@@ -550,8 +562,21 @@ static const ProtobufCFieldDescriptor procgate__v1__process_spec__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "allow_new_privileges",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__V1__ProcessSpec, allow_new_privileges),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__v1__process_spec__field_indices_by_name[] = {
+  15,   /* field[15] = allow_new_privileges */
   1,   /* field[1] = args */
   10,   /* field[10] = clear_env */
   0,   /* field[0] = command */
@@ -571,7 +596,7 @@ static const unsigned procgate__v1__process_spec__field_indices_by_name[] = {
 static const ProtobufCIntRange procgate__v1__process_spec__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 15 }
+  { 0, 16 }
 };
 const ProtobufCMessageDescriptor procgate__v1__process_spec__descriptor =
 {
@@ -581,7 +606,7 @@ const ProtobufCMessageDescriptor procgate__v1__process_spec__descriptor =
   "Procgate__V1__ProcessSpec",
   "procgate.v1",
   sizeof(Procgate__V1__ProcessSpec),
-  15,
+  16,
   procgate__v1__process_spec__field_descriptors,
   procgate__v1__process_spec__field_indices_by_name,
   1,  procgate__v1__process_spec__number_ranges,
@@ -3069,7 +3094,7 @@ const ProtobufCMessageDescriptor procgate__v1__get_gateway_request__descriptor =
   (ProtobufCMessageInit) procgate__v1__get_gateway_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__v1__get_gateway_response__field_descriptors[9] =
+static const ProtobufCFieldDescriptor procgate__v1__get_gateway_response__field_descriptors[11] =
 {
   {
     "version",
@@ -3179,14 +3204,40 @@ static const ProtobufCFieldDescriptor procgate__v1__get_gateway_response__field_
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "node",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__V1__GetGatewayResponse, node),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "cordoned",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__V1__GetGatewayResponse, cordoned),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__v1__get_gateway_response__field_indices_by_name[] = {
+  10,   /* field[10] = cordoned */
   1,   /* field[1] = instance_id */
   8,   /* field[8] = keep_alive_ms */
   2,   /* field[2] = limits_enforced */
   5,   /* field[5] = max_message_bytes */
   4,   /* field[4] = max_queued */
   3,   /* field[3] = max_running */
+  9,   /* field[9] = node */
   6,   /* field[6] = retain_bytes */
   7,   /* field[7] = retain_ms */
   0,   /* field[0] = version */
@@ -3194,7 +3245,7 @@ static const unsigned procgate__v1__get_gateway_response__field_indices_by_name[
 static const ProtobufCIntRange procgate__v1__get_gateway_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 0, 11 }
 };
 const ProtobufCMessageDescriptor procgate__v1__get_gateway_response__descriptor =
 {
@@ -3204,10 +3255,66 @@ const ProtobufCMessageDescriptor procgate__v1__get_gateway_response__descriptor 
   "Procgate__V1__GetGatewayResponse",
   "procgate.v1",
   sizeof(Procgate__V1__GetGatewayResponse),
-  9,
+  11,
   procgate__v1__get_gateway_response__field_descriptors,
   procgate__v1__get_gateway_response__field_indices_by_name,
   1,  procgate__v1__get_gateway_response__number_ranges,
   (ProtobufCMessageInit) procgate__v1__get_gateway_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor procgate__v1__set_cordon_request__field_descriptors[1] =
+{
+  {
+    "cordoned",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__V1__SetCordonRequest, cordoned),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned procgate__v1__set_cordon_request__field_indices_by_name[] = {
+  0,   /* field[0] = cordoned */
+};
+static const ProtobufCIntRange procgate__v1__set_cordon_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor procgate__v1__set_cordon_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "procgate.v1.SetCordonRequest",
+  "SetCordonRequest",
+  "Procgate__V1__SetCordonRequest",
+  "procgate.v1",
+  sizeof(Procgate__V1__SetCordonRequest),
+  1,
+  procgate__v1__set_cordon_request__field_descriptors,
+  procgate__v1__set_cordon_request__field_indices_by_name,
+  1,  procgate__v1__set_cordon_request__number_ranges,
+  (ProtobufCMessageInit) procgate__v1__set_cordon_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define procgate__v1__set_cordon_response__field_descriptors NULL
+#define procgate__v1__set_cordon_response__field_indices_by_name NULL
+#define procgate__v1__set_cordon_response__number_ranges NULL
+const ProtobufCMessageDescriptor procgate__v1__set_cordon_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "procgate.v1.SetCordonResponse",
+  "SetCordonResponse",
+  "Procgate__V1__SetCordonResponse",
+  "procgate.v1",
+  sizeof(Procgate__V1__SetCordonResponse),
+  0,
+  procgate__v1__set_cordon_response__field_descriptors,
+  procgate__v1__set_cordon_response__field_indices_by_name,
+  0,  procgate__v1__set_cordon_response__number_ranges,
+  (ProtobufCMessageInit) procgate__v1__set_cordon_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

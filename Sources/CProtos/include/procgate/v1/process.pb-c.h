@@ -59,6 +59,8 @@ typedef struct Procgate__V1__DeleteProcessRequest Procgate__V1__DeleteProcessReq
 typedef struct Procgate__V1__DeleteProcessResponse Procgate__V1__DeleteProcessResponse;
 typedef struct Procgate__V1__GetGatewayRequest Procgate__V1__GetGatewayRequest;
 typedef struct Procgate__V1__GetGatewayResponse Procgate__V1__GetGatewayResponse;
+typedef struct Procgate__V1__SetCordonRequest Procgate__V1__SetCordonRequest;
+typedef struct Procgate__V1__SetCordonResponse Procgate__V1__SetCordonResponse;
 
 
 /* --- enums --- */
@@ -109,10 +111,11 @@ struct  Procgate__V1__ProcessSpec
   uint64_t queue_timeout_ms;
   Procgate__V1__OutputPolicy *output;
   uint64_t kill_descendants;
+  uint64_t allow_new_privileges;
 };
 #define PROCGATE__V1__PROCESS_SPEC__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__v1__process_spec__descriptor) \
-    , {0,NULL}, 0,NULL, {0,NULL}, 0,NULL, 0, {0,NULL}, NULL, 0,NULL, NULL, 0, 0, 0, 0, NULL, 0 }
+    , {0,NULL}, 0,NULL, {0,NULL}, 0,NULL, 0, {0,NULL}, NULL, 0,NULL, NULL, 0, 0, 0, 0, NULL, 0, 0 }
 
 
 struct  Procgate__V1__TerminalSize
@@ -680,10 +683,31 @@ struct  Procgate__V1__GetGatewayResponse
   uint64_t retain_bytes;
   uint64_t retain_ms;
   uint64_t keep_alive_ms;
+  ProtobufCBinaryData node;
+  uint64_t cordoned;
 };
 #define PROCGATE__V1__GET_GATEWAY_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__v1__get_gateway_response__descriptor) \
-    , {0,NULL}, {0,NULL}, 0, 0, 0, 0, 0, 0, 0 }
+    , {0,NULL}, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, {0,NULL}, 0 }
+
+
+struct  Procgate__V1__SetCordonRequest
+{
+  ProtobufCMessage base;
+  uint64_t cordoned;
+};
+#define PROCGATE__V1__SET_CORDON_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&procgate__v1__set_cordon_request__descriptor) \
+    , 0 }
+
+
+struct  Procgate__V1__SetCordonResponse
+{
+  ProtobufCMessage base;
+};
+#define PROCGATE__V1__SET_CORDON_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&procgate__v1__set_cordon_response__descriptor) \
+     }
 
 
 /* Procgate__V1__ProcessSpec__EnvEntry methods */
@@ -815,6 +839,12 @@ void   procgate__v1__get_gateway_request__init
 /* Procgate__V1__GetGatewayResponse methods */
 void   procgate__v1__get_gateway_response__init
                      (Procgate__V1__GetGatewayResponse         *message);
+/* Procgate__V1__SetCordonRequest methods */
+void   procgate__v1__set_cordon_request__init
+                     (Procgate__V1__SetCordonRequest         *message);
+/* Procgate__V1__SetCordonResponse methods */
+void   procgate__v1__set_cordon_response__init
+                     (Procgate__V1__SetCordonResponse         *message);
 /* --- per-message closures --- */
 
 typedef void (*Procgate__V1__ProcessSpec__EnvEntry_Closure)
@@ -946,6 +976,12 @@ typedef void (*Procgate__V1__GetGatewayRequest_Closure)
 typedef void (*Procgate__V1__GetGatewayResponse_Closure)
                  (const Procgate__V1__GetGatewayResponse *message,
                   void *closure_data);
+typedef void (*Procgate__V1__SetCordonRequest_Closure)
+                 (const Procgate__V1__SetCordonRequest *message,
+                  void *closure_data);
+typedef void (*Procgate__V1__SetCordonResponse_Closure)
+                 (const Procgate__V1__SetCordonResponse *message,
+                  void *closure_data);
 
 /* --- services --- */
 
@@ -995,6 +1031,8 @@ extern const ProtobufCMessageDescriptor procgate__v1__delete_process_request__de
 extern const ProtobufCMessageDescriptor procgate__v1__delete_process_response__descriptor;
 extern const ProtobufCMessageDescriptor procgate__v1__get_gateway_request__descriptor;
 extern const ProtobufCMessageDescriptor procgate__v1__get_gateway_response__descriptor;
+extern const ProtobufCMessageDescriptor procgate__v1__set_cordon_request__descriptor;
+extern const ProtobufCMessageDescriptor procgate__v1__set_cordon_response__descriptor;
 
 PROTOBUF_C__END_DECLS
 
