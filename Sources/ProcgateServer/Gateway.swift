@@ -226,7 +226,8 @@ public final class Gateway: Sendable {
     ) {
         guard case .success(let reply) = result else { return }
         if reply.isShared {
-            logger.notice("the supervisor and its processes go on: they are not this gateway's alone")
+            logger.notice(
+                "the supervisor and its processes go on: they are not this gateway's alone")
         }
         if !reply.uninterruptible.isEmpty {
             let pids = reply.uninterruptible.map { String($0) }.joined(separator: " ")
@@ -246,10 +247,11 @@ public final class Gateway: Sendable {
         var launched = false
         for loop in group.makeIterator() {
             let worker = Worker(
-                eventLoop: loop, policy: configuration.policy, logger: logger, keeper: keeper,
+                eventLoop: loop, lane: UInt32(workers.count), policy: configuration.policy,
+                logger: logger, keeper: keeper,
                 failures: failures, fence: fence)
             do throws(SupervisorError) {
-                let socket = try configuration.supervisor.connect()
+                let socket = try configuration.supervisor.connect(lane: worker.lane)
                 launched = launched || socket.isFirst
                 if workers.isEmpty, !socket.isFirst {
                     logJoining(socket.welcome, configuration.supervisorOptions, logger)

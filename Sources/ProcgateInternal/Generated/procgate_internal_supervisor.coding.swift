@@ -136,6 +136,7 @@ extension Hello: CMessage {
         self.`protocol` = fields.pointee.field_1
         self.version = try arena.string(fields.pointee.version)
         self.gatewayId = try arena.string(fields.pointee.gateway_id)
+        self.lane = fields.pointee.lane
     }
 
     package func write(to fields: UnsafeMutablePointer<Procgate__Internal__Hello>, in arena: Arena)
@@ -143,6 +144,7 @@ extension Hello: CMessage {
         fields.pointee.field_1 = self.`protocol`
         fields.pointee.version = arena.data(self.version)
         fields.pointee.gateway_id = arena.data(self.gatewayId)
+        fields.pointee.lane = self.lane
     }
 }
 

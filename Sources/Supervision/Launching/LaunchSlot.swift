@@ -30,7 +30,8 @@ struct LaunchSlot {
         var launch = clinux_launch()
         let script = ["/bin/sh", ""] + plan.arguments.dropFirst()
         guard let paths = array(of: plan.paths), let arguments = array(of: plan.arguments),
-            let environment = variables(of: plan.environment), let scriptArguments = array(of: script),
+            let environment = variables(of: plan.environment),
+            let scriptArguments = array(of: script),
             let directory = string(plan.directory),
             let groups = reserve(MemoryLayout<gid_t>.stride * plan.user.groups.count)
         else { return false }

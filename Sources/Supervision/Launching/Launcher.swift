@@ -41,9 +41,12 @@ final class Launcher {
     }
 
     deinit {
-        // It ends when its sockets do.
         closeSockets()
-        if state.pid > 0 { clinux_reap_child(state.pid) }
+        if state.pid > 0 {
+            // It ends with its sockets, but not while it is stopped.
+            kill(state.pid, SIGKILL)
+            clinux_reap_child(state.pid)
+        }
         munmap(state.slots, Self.slotBytes * Int(CLINUX_LAUNCH_SLOTS))
     }
 

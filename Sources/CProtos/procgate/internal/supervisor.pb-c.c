@@ -545,7 +545,7 @@ const ProtobufCMessageDescriptor procgate__internal__command__descriptor =
   (ProtobufCMessageInit) procgate__internal__command__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__hello__field_descriptors[3] =
+static const ProtobufCFieldDescriptor procgate__internal__hello__field_descriptors[4] =
 {
   {
     "field_1",
@@ -583,16 +583,29 @@ static const ProtobufCFieldDescriptor procgate__internal__hello__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "lane",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Hello, lane),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__hello__field_indices_by_name[] = {
   0,   /* field[0] = field_1 */
   2,   /* field[2] = gateway_id */
+  3,   /* field[3] = lane */
   1,   /* field[1] = version */
 };
 static const ProtobufCIntRange procgate__internal__hello__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor procgate__internal__hello__descriptor =
 {
@@ -602,7 +615,7 @@ const ProtobufCMessageDescriptor procgate__internal__hello__descriptor =
   "Procgate__Internal__Hello",
   "procgate.internal",
   sizeof(Procgate__Internal__Hello),
-  3,
+  4,
   procgate__internal__hello__field_descriptors,
   procgate__internal__hello__field_indices_by_name,
   1,  procgate__internal__hello__number_ranges,

@@ -128,10 +128,11 @@ struct  Procgate__Internal__Hello
   uint32_t field_1;
   ProtobufCBinaryData version;
   ProtobufCBinaryData gateway_id;
+  uint32_t lane;
 };
 #define PROCGATE__INTERNAL__HELLO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__hello__descriptor) \
-    , 0, {0,NULL}, {0,NULL} }
+    , 0, {0,NULL}, {0,NULL}, 0 }
 
 
 struct  Procgate__Internal__Start
