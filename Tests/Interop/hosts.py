@@ -1,0 +1,122 @@
+"""Hosts that fail a gateway: a user service that hangs or aborts, no cgroups. Each is a private mount
+namespace, so nothing outside the gateway sees it. `wrapper` starts a gateway in it."""
+
+import functools
+import glob
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from contract import run
+from gateway import gateway
+
+SERVICE = "hesiod"  # a user service of the C library that hosts do not use: ours takes its file
+
+# The names decide: nss-hang-* never answers, nss-abort-* ends its process, nss-user-* is a user.
+# Each call appends its process's id and the name to LOG.
+USER_SERVICE = r"""
+#include <errno.h>
+#include <fcntl.h>
+#include <nss.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int begins(const char *name, const char *prefix) {
+    return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+enum nss_status _nss_hesiod_getpwnam_r(
+    const char *name, struct passwd *result, char *buffer, size_t size, int *error) {
+    char line[512];
+    int log = open(LOG, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    int length = snprintf(line, sizeof line, "%d %.400s\n", (int)getpid(), name);
+    if (log >= 0 && write(log, line, (size_t)length) != length) abort();
+    if (log >= 0) close(log);
+    if (begins(name, "nss-abort-")) abort();
+    while (begins(name, "nss-hang-")) pause();
+    if (!begins(name, "nss-user-")) return NSS_STATUS_NOTFOUND;
+    if (size < 64) {
+        *error = ERANGE;
+        return NSS_STATUS_TRYAGAIN;
+    }
+    strcpy(buffer, "x");
+    strcpy(buffer + 2, "/");
+    strcpy(buffer + 4, "/bin/sh");
+    *result = (struct passwd){.pw_name = (char *)name, .pw_passwd = buffer, .pw_uid = 54321,
+        .pw_gid = 54321, .pw_gecos = buffer, .pw_dir = buffer + 2, .pw_shell = buffer + 4};
+    return NSS_STATUS_SUCCESS;
+}
+"""
+
+
+def private_mounts(script):
+    """A wrapper that runs `script`, which mounts, in a namespace of its own."""
+    shell = f'set -e; {script}; exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", shell, "sh"]
+
+
+@functools.cache
+def can_mount_privately():
+    probe = private_mounts("mount -t tmpfs none /mnt")
+    return os.getuid() == 0 and subprocess.run([*probe, "true"], capture_output=True).returncode == 0
+
+
+def needs_private_mounts():
+    if not can_mount_privately():
+        pytest.skip("private mount namespaces need root and CAP_SYS_ADMIN")
+
+
+def user_service(directory):
+    """The wrapper of a gateway whose user lookups ask USER_SERVICE after /etc/passwd, and the file
+    that tells of its calls. `directory` can be entered by every user."""
+    needs_private_mounts()
+    found = glob.glob(f"/lib/*-linux-gnu/libnss_{SERVICE}.so.2")
+    if not found or not shutil.which("gcc"):
+        pytest.skip(f"needs gcc, and a libnss_{SERVICE}.so.2 to replace")
+    source, library, log = directory / "nss.c", directory / "nss.so", directory / "nss.log"
+    source.write_text(USER_SERVICE)
+    macro = f'-DLOG="{log}"'
+    command = ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", macro, "-o", library, source]
+    subprocess.run(command, check=True)
+    switch = directory / "nsswitch.conf"
+    switch.write_text(f"passwd: files {SERVICE}\ngroup: files\n")
+    binds = f"mount --bind {library} {found[0]}; mount --bind {switch} /etc/nsswitch.conf"
+    return private_mounts(binds), log
+
+
+def service_calls(log):
+    """(process id, name) of each call that a user service got."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [(int(line.split()[0]), line.split()[1]) for line in lines]
+
+
+NO_CGROUPS = private_mounts("mount -t tmpfs none /sys/fs/cgroup")
+
+
+def own_cgroup(text):
+    """Of the unified hierarchy, in /proc/PID/cgroup."""
+    return next((line for line in text.splitlines() if line.startswith("0::")), "0::/")
+
+
+def has_cgroups(g):
+    """Commands are in cgroups of their own."""
+    with open(f"/proc/{g.supervisor}/cgroup") as file:
+        supervisor = own_cgroup(file.read())
+    command = own_cgroup(run(g.stub, "cat /proc/self/cgroup", cwd="/").stdout.decode())
+    return command.startswith(supervisor) and command != supervisor
+
+
+def gateway_with(kind, *options, **settings):
+    """`kind` is "cgroups" or "no cgroups"; skips where this host cannot have it."""
+    if kind == "cgroups":
+        with gateway() as probe:
+            if not has_cgroups(probe):
+                pytest.skip("commands have no cgroups on this host")
+        return gateway(*options, **settings)
+    needs_private_mounts()
+    return gateway(*options, wrapper=NO_CGROUPS, **settings)

@@ -1,0 +1,235 @@
+"""User names, and user services of the host (NSS) that hang or crash: they cost the call that asks,
+and nobody else."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bystander import SETTLED, Bystander, outcome, outcomes
+from contract import (
+    QUEUED,
+    RUNNING,
+    Code,
+    begin,
+    collect,
+    follow,
+    get,
+    has_lines,
+    info,
+    listing,
+    pb,
+    refused,
+    run,
+    spec,
+    start,
+    until,
+    write,
+)
+from gateway import alive, children, eventually, gateway, kill
+from hosts import service_calls, user_service
+
+pytestmark = [
+    pytest.mark.skipif(os.getuid() != 0, reason="only root runs for other users"),
+    pytest.mark.timeout(120),
+]
+HANGING = 40
+
+
+@contextlib.contextmanager
+def service():
+    """A gateway whose user service decides by names what it does, and the file of its calls."""
+    directory = Path(tempfile.mkdtemp(prefix="procgate-nss-", dir="/tmp"))
+    directory.chmod(0o777)
+    try:
+        wrapper, log = user_service(directory)
+        with gateway(wrapper=wrapper) as g:
+            yield g, log
+    finally:
+        shutil.rmtree(directory)
+
+
+def resolves(g, name="nss-user-x"):
+    """A user is found; that the host does not answer is the one permitted failure."""
+    found = outcome(lambda: run(g.stub, "id -u", run_as=name, cwd="/").stdout)
+    assert found in (b"54321\n", "HOST_UNRESPONSIVE")
+    return found == b"54321\n"
+
+
+def command_as(stub, name):
+    return lambda: run(stub, "true", run_as=name, cwd="/")
+
+
+# Long names
+
+
+@pytest.mark.parametrize("length", [4_194_299, 100_000, 257])
+def test_a_name_that_is_too_long_is_unknown_and_ends_no_process(length):
+    with gateway() as g:
+        other = start(g.stub, "echo x; read x; echo $x")
+        events = follow(g.stub, other.id)
+        ran = until(events, has_lines(1))
+        before = g.supervisor, info(g.stub).instance_id
+        for letter in "aA1":
+            with refused(Code.INVALID_ARGUMENT, "USER_UNKNOWN"):
+                run(g.stub, "true", run_as=letter * length, cwd="/")
+            with refused(Code.INVALID_ARGUMENT, "USER_UNKNOWN"):
+                start(g.stub, "true", run_as=letter * length, cwd="/")
+        assert (g.supervisor, info(g.stub).instance_id) == before
+        write(g.stub, other.id, b"alive\n")
+        assert collect(events, ran).lines == ["x", "alive"]
+
+
+def test_the_user_service_is_asked_for_no_name_of_more_than_256_bytes():
+    with service() as (g, log):
+        for length in (255, 256):
+            name = "nss-user-".ljust(length, "x")
+            assert run(g.stub, "id -u", run_as=name, cwd="/").stdout == b"54321\n"
+        for name in ("nss-user-".ljust(257, "x"), "nss-user-".ljust(5000, "x"), "nss-é" * 43):
+            with refused(Code.INVALID_ARGUMENT, "USER_UNKNOWN"):
+                run(g.stub, "true", run_as=name, cwd="/")
+        asked = [name for _, name in service_calls(log)]
+        assert asked and all(len(name.encode()) <= 256 for name in asked)
+
+
+# Services that fail
+
+
+def test_a_user_service_that_aborts_costs_one_call():
+    with service() as (g, log):
+        supervisor, instance = g.supervisor, info(g.stub).instance_id
+        with Bystander(g) as bystander:
+            for i in range(3):
+                with refused(Code.UNAVAILABLE, "HOST_UNRESPONSIVE"):
+                    run(g.stub, "true", run_as=f"nss-abort-{i}", cwd="/")
+                eventually(lambda i=i: resolves(g, f"nss-user-{i}"), 15, "another user's lookup")
+            assert (g.supervisor, info(g.stub).instance_id) == (supervisor, instance)
+            bystander.is_not_delayed()
+        assert supervisor not in {pid for pid, _ in service_calls(log)}
+
+
+def test_a_user_service_that_hangs_costs_one_call():
+    with service() as (g, log):
+        with Bystander(g) as bystander:
+            began = time.monotonic()
+            hanging = begin(g.connect(), "true", run_as="nss-hang-1", cwd="/")
+            eventually(lambda: service_calls(log), what="the user service to be asked")
+            bystander.is_not_delayed()
+            with refused(Code.UNAVAILABLE, "HOST_UNRESPONSIVE"):
+                collect(hanging)
+            assert 2 < time.monotonic() - began < SETTLED
+            eventually(lambda: resolves(g), 15, "another user's lookup")
+            bystander.is_not_delayed()
+
+
+@pytest.mark.parametrize("what", ["hang", "abort"])
+def test_many_lookups_that_fail_delay_nobody(what):
+    with service() as (g, _):
+        with Bystander(g) as bystander:
+            stubs = [g.connect() for _ in range(4)]
+            calls = [command_as(stubs[i % 4], f"nss-{what}-{i}") for i in range(HANGING)]
+            assert outcomes(calls, bystander.is_not_delayed) == ["HOST_UNRESPONSIVE"] * HANGING
+            eventually(lambda: resolves(g), 20, "another user's lookup")
+            bystander.is_not_delayed()
+
+
+def test_a_lookup_that_hangs_ends_with_its_calls_deadline():
+    with service() as (g, _):
+        with refused(Code.DEADLINE_EXCEEDED):
+            collect(begin(g.stub, "true", run_as="nss-hang-1", cwd="/", timeout=1))
+        with refused(Code.DEADLINE_EXCEEDED):
+            request = pb.StartProcessRequest(process=spec("true", run_as="nss-hang-2", cwd="/"))
+            g.stub.StartProcess(request, timeout=1)
+        waiting = lambda: listing(g.stub, status=[QUEUED, RUNNING]).processes
+        eventually(lambda: not waiting(), SETTLED, "the end of what hangs")
+
+
+def test_a_process_that_dies_of_lookups_is_not_restarted_in_a_tight_loop():
+    with service() as (g, log):
+        end = time.monotonic() + 5
+
+        def ask(stub, which):
+            number = 0
+            while time.monotonic() < end:
+                outcome(command_as(stub, f"nss-abort-{which}-{number}"))
+                number += 1
+
+        threads = [threading.Thread(target=ask, args=(g.connect(), i)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        deaths = {pid for pid, _ in service_calls(log)}
+        assert 1 <= len(deaths) <= 60  # a loop without back-off has hundreds
+        eventually(lambda: resolves(g), 20, "another user's lookup")
+
+
+def test_a_user_is_looked_up_once_for_many_commands():
+    with service() as (g, log):
+        for _ in range(30):
+            assert run(g.stub, "id -u", run_as="nss-user-x", cwd="/").stdout == b"54321\n"
+        asked = [name for _, name in service_calls(log) if name == "nss-user-x"]
+        assert 1 <= len(asked) <= 10  # kept for 30 s
+
+
+def test_a_user_that_the_service_does_not_know_is_unknown():
+    with service() as (g, _):
+        for _ in range(10):
+            with refused(Code.INVALID_ARGUMENT, "USER_UNKNOWN"):
+                run(g.stub, "true", run_as="nss-nobody", cwd="/")
+
+
+# The supervisor's helper processes
+
+
+def helpers(g, *commands):
+    """The supervisor's children that are no commands, each with the time of its start."""
+    found = set()
+    for pid in set(children(g.supervisor)) - set(commands):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            found |= {(pid, fields[19])} if fields[0] not in "ZX" else set()
+    return found
+
+
+def works(g):
+    return outcome(lambda: run(g.stub, "echo x", run_as="nobody", cwd="/").stdout) == b"x\n"
+
+
+def test_helpers_that_die_at_once_are_not_restarted_in_a_tight_loop():
+    with gateway() as g:
+        run(g.stub, "true", run_as="nobody", cwd="/")
+        supervisor, instance = g.supervisor, info(g.stub).instance_id
+        running = start(g.stub, "read x; echo $x")
+        killed, end = set(), time.monotonic() + 5
+        while time.monotonic() < end:
+            for pid, began in helpers(g, running.pid):
+                killed.add((pid, began))
+                kill(pid)
+        assert 1 <= len(killed) <= 120  # two kinds; a loop without back-off has many hundreds
+        assert (g.supervisor, info(g.stub).instance_id) == (supervisor, instance)
+        assert get(g.stub, running.id).status == RUNNING
+        eventually(lambda: works(g), 30, "a command, once the helpers are left alone")
+        write(g.stub, running.id, b"alive\n")
+        assert collect(follow(g.stub, running.id)).stdout == b"alive\n"
+
+
+@pytest.mark.parametrize("number", [9, 19], ids=["killed", "stopped"])
+def test_helpers_that_are_gone_or_stand_still_cost_no_running_process(number):
+    with gateway() as g:
+        run(g.stub, "true", run_as="nobody", cwd="/")
+        running = start(g.stub, "echo x; read x; echo $x")
+        events = follow(g.stub, running.id)
+        ran = until(events, has_lines(1))
+        for pid, _ in helpers(g, running.pid):
+            kill(pid, number)
+        eventually(lambda: works(g), 40, "a command after that")
+        assert alive(running.pid)
+        write(g.stub, running.id, b"alive\n")
+        assert collect(events, ran).lines == ["x", "alive"]
