@@ -1,11 +1,11 @@
-"""Another caller, who has nothing to do with what a test does to the gateway, and notices delays."""
+"""Another caller, who is independent of the test's calls, and measures delays."""
 
 import threading
 import time
 
 import grpc
 
-from contract import error_info, follow, get, pb, run, start, stop
+from contract import error_info, get, pb, run, start, stop
 
 TEN_TIMES_A_SECOND = "while :; do echo x; sleep 0.1; done"
 
@@ -23,7 +23,8 @@ class Bystander:
         self.stub = g.connect()
         self.process = start(self.stub, TEN_TIMES_A_SECOND, cwd="/")
         self.arrivals, self.error = [time.monotonic()], None
-        self.events = follow(self.stub, self.process.id, timeout=None)
+        request = pb.StreamOutputRequest(process_id=self.process.id)
+        self.events = self.stub.StreamOutput(request, timeout=None)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 

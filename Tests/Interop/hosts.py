@@ -1,5 +1,5 @@
-"""Hosts that fail a gateway: a user service that hangs or aborts, no cgroups. Each is a private mount
-namespace, so nothing outside the gateway sees it. `wrapper` starts a gateway in it."""
+"""Faulty hosts for a gateway: a user service that hangs or aborts, no cgroups. Each is a private
+mount namespace, invisible outside of the gateway, and is entered by a `wrapper`."""
 
 import functools
 import glob
@@ -63,7 +63,9 @@ def private_mounts(script):
 @functools.cache
 def can_mount_privately():
     probe = private_mounts("mount -t tmpfs none /mnt")
-    return os.getuid() == 0 and subprocess.run([*probe, "true"], capture_output=True).returncode == 0
+    return (
+        os.getuid() == 0 and subprocess.run([*probe, "true"], capture_output=True).returncode == 0
+    )
 
 
 def needs_private_mounts():
