@@ -1,10 +1,13 @@
 """Faulty hosts for a gateway: a user service that hangs or aborts, no cgroups. Each is a private
 mount namespace, invisible outside of the gateway, and is entered by a `wrapper`."""
 
+import contextlib
+import ctypes
 import functools
 import glob
 import os
 import shutil
+import struct
 import subprocess
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from contract import run
 from gateway import gateway
 
+IN_OPEN, IN_CLOSE = 0x20, 0x18
 SERVICE = "hesiod"  # a user service of the C library that hosts do not use: ours takes its file
 
 # The names decide: nss-hang-* never answers, nss-abort-* ends its process, nss-user-* is a user.
@@ -95,6 +99,32 @@ def service_calls(log):
     """(process id, name) of each call that a user service got."""
     lines = log.read_text().splitlines() if log.exists() else []
     return [(int(line.split()[0]), line.split()[1]) for line in lines]
+
+
+class Opens:
+    """Counts how often a file is opened."""
+
+    def __init__(self, path):
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        assert self.descriptor >= 0
+        # Two equal events in a row are one: what is between two opens has to be watched as well.
+        mask = IN_OPEN | IN_CLOSE
+        assert libc.inotify_add_watch(self.descriptor, os.fsencode(path), mask) >= 0
+        self.total = 0
+
+    def count(self):
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.descriptor, 1 << 20):
+                events = struct.iter_unpack("=iIII", data)  # those of a file itself have no name
+                self.total += sum(bool(mask & IN_OPEN) for _, mask, _, _ in events)
+        return self.total
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.descriptor)
 
 
 NO_CGROUPS = private_mounts("mount -t tmpfs none /sys/fs/cgroup")

@@ -86,7 +86,7 @@ def handler(signal, file, then):
 
 
 @pytest.mark.parametrize("where", ["", " >&2"], ids=["stdout", "stderr"])
-def test_output_after_the_end_is_dropped_and_ends_nobody(g, where, tmp_path):
+def test_output_after_the_end_is_dropped_and_causes_no_sigpipe(g, where, tmp_path):
     server = f"until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo late{where}"
     more = f"head -c 4M /dev/zero{where} && echo whole > {tmp_path}/result"
     ran = run(g.stub, f"({server}; {more}) & echo early", cwd="/")
@@ -102,7 +102,7 @@ def test_output_after_the_end_is_dropped_and_ends_nobody(g, where, tmp_path):
     assert wait(g.stub, ended.id).stdout_data == b"early\n"
 
 
-def test_a_server_that_prints_each_second_serves_on(g, tmp_path):
+def test_a_server_left_in_the_background_goes_on_printing(g, tmp_path):
     server = f"while :; do echo serving; echo . >> {tmp_path}/served; sleep 0.02; done"
     ran = run(g.stub, f"{server} & echo $! >&2; exit 3", cwd="/")
     pid = int(ran.stderr)
@@ -117,7 +117,7 @@ def test_a_server_that_prints_each_second_serves_on(g, tmp_path):
 # descendants_alive
 
 
-def test_descendants_are_told_as_long_as_they_live(g, left):
+def test_descendants_alive_is_true_until_the_last_descendant_ends(g, left):
     process, (first, second) = left(f"{SLEEPER}\nsetsid {SLEEPER}")
     kill(first)
     eventually(lambda: not alive(first))
@@ -131,7 +131,7 @@ def test_descendants_are_told_as_long_as_they_live(g, left):
     assert (after.status, after.exit_code, after.ended_at) == (EXITED, 0, process.ended_at)
 
 
-def test_the_end_of_descendants_is_a_change_that_is_watched(g, left):
+def test_a_watcher_sees_the_end_of_the_descendants(g, left):
     label = {"test": f"descendants-{next(names)}"}
     process, (pid,) = left(SLEEPER, labels=label)
     watch = g.stub.WatchProcesses(pb.WatchProcessesRequest(labels=label), timeout=20)
@@ -147,7 +147,7 @@ def test_the_end_of_descendants_is_a_change_that_is_watched(g, left):
 # StopProcess
 
 
-def test_stop_ends_what_an_ended_command_left(g, left):
+def test_stop_ends_the_descendants_of_an_ended_command(g, left):
     process, pids = left(SLEEPERS)
     assert len(pids) == 4
     began = time.monotonic()
@@ -200,7 +200,7 @@ def test_a_second_stop_shortens_the_grace_time_of_descendants(g, left, tmp_path)
 # Signal
 
 
-def test_a_signal_to_the_tree_reaches_descendants_and_another_does_not(g, left, tmp_path):
+def test_only_a_signal_to_the_tree_reaches_descendants(g, left, tmp_path):
     file = tmp_path / "file"
     process, (pid,) = left(handler("USR1", file, ":"))
     for scope in (GROUP, LEADER):
@@ -226,7 +226,7 @@ def test_a_signal_to_the_tree_can_end_all_descendants(g, left):
 # DeleteProcess and retention
 
 
-def test_a_process_is_not_deleted_while_descendants_live(g, left):
+def test_a_process_with_living_descendants_is_not_deleted(g, left):
     process, (pid,) = left("setsid " + SLEEPER)
     for _ in range(2):
         with refused(Code.FAILED_PRECONDITION, "PROCESS_RUNNING"):
@@ -244,7 +244,7 @@ def is_forgotten(g, id):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_process_is_not_forgotten_while_descendants_live(kind):
+def test_a_process_with_living_descendants_is_not_forgotten(kind):
     with gateway_with(kind, "--retain-time", "400ms") as g:
         ran = run(g.stub, "setsid " + SLEEPER, cwd="/")
         id, pid = ran.process.id, int(ran.stdout)
@@ -268,13 +268,13 @@ def outlives_a_timeout(g, milliseconds):
     assert ran.process.status == TIMED_OUT
 
 
-def test_a_timeout_does_not_touch_what_an_ended_command_left(g, left):
+def test_a_timeout_does_not_affect_descendants_of_an_ended_command(g, left):
     process, (pid,) = left("setsid " + SLEEPER, timeout_ms=600)
     outlives_a_timeout(g, 1200)
     assert alive(pid) and get(g.stub, process.id).descendants_alive
 
 
-def test_a_timeout_while_output_is_drained_touches_nobody_either(g):
+def test_a_timeout_during_the_drain_does_not_affect_descendants(g):
     chatter = "while :; do echo x; sleep 0.05; done"
     ran = run(g.stub, f"({chatter}) & echo $! >&2; exit 4", cwd="/", timeout_ms=600)
     outlives_a_timeout(g, 1200)
@@ -285,7 +285,7 @@ def test_a_timeout_while_output_is_drained_touches_nobody_either(g):
     assert not alive(pid)
 
 
-def test_kill_descendants_kills_all_that_is_left(g):
+def test_kill_descendants_kills_every_descendant(g):
     ran = run(g.stub, SLEEPERS + "exit 3", cwd="/", kill_descendants=True)
     pids = [int(line) for line in ran.lines]
     assert len(pids) == 4
@@ -294,14 +294,14 @@ def test_kill_descendants_kills_all_that_is_left(g):
     eventually(lambda: not get(g.stub, ran.process.id).descendants_alive, 5)
 
 
-def test_a_command_that_leaves_nobody_is_returned_by_stop_as_it_is(g):
+def test_a_stop_changes_nothing_if_no_descendant_lives(g):
     process = run(g.stub, "sleep 0.01 & wait; exit 5", cwd="/").process
     assert not process.descendants_alive
     assert stop(g.stub, process.id) == process
     delete(g.stub, process.id)
 
 
-def test_descendants_hold_no_place_among_the_running():
+def test_descendants_of_ended_commands_do_not_count_as_running():
     with gateway_with("no cgroups", "--max-running", "1") as g:
         pids = []
         for _ in range(3):
@@ -312,7 +312,7 @@ def test_descendants_hold_no_place_among_the_running():
             os.kill(pid, 9)
 
 
-def test_a_shutdown_ends_what_is_left():
+def test_a_shutdown_ends_the_descendants_of_ended_commands():
     for kind in KINDS:
         with gateway_with(kind) as g:
             ran = run(g.stub, SLEEPERS, cwd="/")

@@ -48,7 +48,7 @@ def next_supervisor(g, instance):
     eventually(changed, 20, "another supervisor")
 
 
-def test_the_next_supervisor_of_a_gateway_ends_what_the_last_one_ran(kind):
+def test_the_next_supervisor_of_a_gateway_ends_the_processes_of_the_last_one(kind):
     with gateway_with(kind) as g:
         pids, instance = running_tree(g) | left_behind(g), info(g.stub).instance_id
         assert len(pids) == 9 and all(map(alive, pids))
@@ -58,7 +58,7 @@ def test_the_next_supervisor_of_a_gateway_ends_what_the_last_one_ran(kind):
         assert run(g.stub, "echo x", cwd="/").stdout == b"x\n"
 
 
-def test_the_next_supervisor_of_the_state_directory_ends_what_the_last_one_ran(kind):
+def test_the_supervisor_of_another_gateway_ends_the_processes_of_the_last_one(kind):
     with gateway_with(kind) as g:
         pids = running_tree(g) | left_behind(g)
         supervisor = g.supervisor
@@ -70,7 +70,7 @@ def test_the_next_supervisor_of_the_state_directory_ends_what_the_last_one_ran(k
         assert run(g.stub, "echo x", cwd="/").stdout == b"x\n"
 
 
-def test_a_supervisor_ends_nothing_of_others(kind):
+def test_a_supervisor_ends_no_process_of_another_supervisor(kind):
     """Not of another state directory, not of its own kin, and not what it started itself."""
     with gateway_with(kind) as g, gateway() as other:
         theirs = running_tree(other) | left_behind(other)
@@ -86,7 +86,7 @@ def test_a_supervisor_ends_nothing_of_others(kind):
             kill(pid)
 
 
-def test_a_process_of_a_lost_supervisor_is_not_known_any_more(kind):
+def test_a_process_of_a_lost_supervisor_is_unknown(kind):
     with gateway_with(kind) as g:
         process, instance = start(g.stub, "sleep 1000", cwd="/"), info(g.stub).instance_id
         kill(g.supervisor)
@@ -96,7 +96,7 @@ def test_a_process_of_a_lost_supervisor_is_not_known_any_more(kind):
         eventually(lambda: not os.path.exists(f"/proc/{process.pid}") or not alive(process.pid))
 
 
-def test_a_supervisor_that_is_killed_again_and_again_leaves_nobody(kind):
+def test_a_supervisor_that_is_killed_repeatedly_leaves_no_process(kind):
     with gateway_with(kind) as g:
         every = set()
         for _ in range(4):

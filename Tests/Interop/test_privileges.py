@@ -25,24 +25,24 @@ def test_a_user_cannot_gain_privileges_by_default(stub):
     assert no_new_privileges(stub, OF_ANOTHER, run_as="nobody") == 1
 
 
-def test_a_user_can_gain_privileges_where_the_request_allows_it(stub):
+def test_a_user_can_gain_privileges_if_the_request_allows_it(stub):
     assert no_new_privileges(stub, run_as="nobody", allow_new_privileges=True) == 0
     assert no_new_privileges(stub, OF_ANOTHER, run_as="nobody", allow_new_privileges=True) == 0
 
 
-def test_a_started_process_has_it_too(stub):
+def test_a_started_process_can_be_allowed_new_privileges(stub):
     process = start(stub, OWN, run_as="nobody", cwd="/", allow_new_privileges=True)
     assert collect(follow(stub, process.id)).stdout.split()[1] == b"0"
 
 
-def test_what_one_request_allows_is_not_allowed_to_the_next(stub):
+def test_each_request_decides_for_its_own_process(stub):
     for _ in range(3):
         assert no_new_privileges(stub, run_as="nobody", allow_new_privileges=True) == 0
         assert no_new_privileges(stub, run_as="nobody") == 1
         assert no_new_privileges(stub, run_as="daemon") == 1
 
 
-def test_a_setuid_program_has_its_owners_rights_where_it_is_allowed(stub, tmp_path_factory):
+def test_a_setuid_program_works_if_the_request_allows_it(stub, tmp_path_factory):
     program = tmp_path_factory.mktemp("setuid") / "id"
     shutil.copy(shutil.which("id"), program)
     for directory in program.parents[:3]:
@@ -63,7 +63,7 @@ def test_a_gateway_without_root_follows_the_same_rule():
         assert no_new_privileges(g.stub, allow_new_privileges=True) == 0
 
 
-def test_the_privileges_are_part_of_the_spec_of_a_key(stub):
+def test_a_repeat_with_other_privileges_is_refused(stub):
     start(stub, "true", key="privileges", run_as="nobody", cwd="/")
     with refused(Code.ALREADY_EXISTS, "REQUEST_KEY_REUSED"):
         fields = dict(run_as="nobody", cwd="/", allow_new_privileges=True)

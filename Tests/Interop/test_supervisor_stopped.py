@@ -75,7 +75,7 @@ def health(g):
     return lambda: stub.Check(health_pb2.HealthCheckRequest(), timeout=AT_ONCE).status
 
 
-def test_health_and_metrics_say_so_and_calls_are_refused_at_once(g):
+def test_health_and_metrics_report_a_stopped_supervisor_and_calls_fail_at_once(g):
     check = health(g)
     assert check() == SERVING and metric(g, "procgate_supervisor_up") == 1
     running = start(g.stub, "echo x; read x; echo $x", cwd="/")
@@ -110,7 +110,7 @@ def test_health_and_metrics_say_so_and_calls_are_refused_at_once(g):
     assert collect(follow(g.stub, running.id)).lines == ["x", "on"]
 
 
-def test_a_watch_of_health_is_told_of_both_changes(g):
+def test_a_health_watcher_sees_both_changes(g):
     watch = health_pb2_grpc.HealthStub(g.channel()).Watch(
         health_pb2.HealthCheckRequest(service="procgate.v1.ProcessService"), timeout=60
     )
@@ -123,13 +123,13 @@ def test_a_watch_of_health_is_told_of_both_changes(g):
     watch.cancel()
 
 
-def test_metrics_answer_before_the_gateway_has_noticed(g):
+def test_metrics_answer_before_the_heartbeat_fails(g):
     with stopped(g):
         for _ in range(5):
             assert metric(g, "procgate_supervisor_up") is not None
 
 
-def test_a_short_stop_is_not_told(g):
+def test_a_short_stop_does_not_change_health(g):
     check = health(g)
     with stopped(g):
         assert check() == SERVING
@@ -138,7 +138,7 @@ def test_a_short_stop_is_not_told(g):
     assert check() == SERVING
 
 
-def test_calls_that_waited_when_it_stopped_end_too(g):
+def test_a_pending_call_fails_once_the_heartbeat_fails(g):
     """Within what the gateway needs to notice, long before their deadline."""
     with stopped(g):
         began = time.monotonic()
@@ -148,7 +148,7 @@ def test_calls_that_waited_when_it_stopped_end_too(g):
 
 
 @pytest.mark.parametrize("noticed", [False, True], ids=["at once", "noticed"])
-def test_a_second_sigterm_ends_the_gateway_though_the_supervisor_stands_still(noticed):
+def test_a_second_sigterm_ends_the_gateway_of_a_stopped_supervisor(noticed):
     with gateway("--drain-timeout", "1h") as g:
         check = health(g)
         running = start(g.stub, "sleep 1000", cwd="/")
@@ -166,7 +166,7 @@ def test_a_second_sigterm_ends_the_gateway_though_the_supervisor_stands_still(no
         eventually(lambda: not alive(running.pid), 20, "the end of its process")
 
 
-def test_the_first_sigterm_ends_the_gateway_within_its_drain_timeout():
+def test_the_first_sigterm_ends_the_gateway_of_a_stopped_supervisor():
     with gateway("--drain-timeout", "1s", "--grace-period", "1s") as g:
         with stopped(g) as supervisor:
             g.terminate()
@@ -177,7 +177,7 @@ def test_the_first_sigterm_ends_the_gateway_within_its_drain_timeout():
 # Starts whose caller has gone meanwhile
 
 
-def test_an_exec_whose_deadline_passed_while_the_supervisor_stood_still_is_not_started(g, tmp_path):
+def test_an_exec_that_expired_while_the_supervisor_was_stopped_is_not_started(g, tmp_path):
     with stopped(g):
         with refused(Code.DEADLINE_EXCEEDED):
             collect(begin(g.stub, f"touch {tmp_path}/ran", cwd="/", timeout=1))
@@ -186,7 +186,7 @@ def test_an_exec_whose_deadline_passed_while_the_supervisor_stood_still_is_not_s
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_exec_whose_deadline_passed_in_the_queue_is_not_started(tmp_path):
+def test_an_exec_that_expired_in_the_queue_is_not_started(tmp_path):
     with gateway("--max-running", "1") as g:
         first = start(g.stub, "read x", cwd="/")
         for i in range(20):

@@ -68,7 +68,7 @@ def works(g):
 # Joining
 
 
-def test_a_second_gateway_says_that_it_joins_and_sees_the_same_processes():
+def test_a_second_gateway_logs_that_it_joins_and_sees_the_same_processes():
     with gateway() as first:
         assert not JOINED.search(first.log())
         process = start(first.stub, "sleep 1000", cwd="/")
@@ -82,7 +82,7 @@ def test_a_second_gateway_says_that_it_joins_and_sees_the_same_processes():
             assert second.wait() == 0
 
 
-def test_it_names_each_option_that_the_supervisor_does_not_follow():
+def test_it_logs_each_option_that_the_supervisor_does_not_follow():
     with gateway() as first:
         options = words(OF_PROCESSES) + words(OF_THE_GATEWAY)
         with joining(first, *options) as second:
@@ -101,7 +101,7 @@ def test_it_names_each_option_that_the_supervisor_does_not_follow():
             eventually(lambda: "--max-running" in second.log(), what="an option not given, too")
 
 
-def test_it_names_no_option_that_the_supervisor_follows():
+def test_it_logs_no_option_that_the_supervisor_follows():
     for of_first, of_second in ((), words(DEFAULTS)), (words(OF_PROCESSES), words(OF_PROCESSES)):
         with gateway(*of_first) as first:
             with joining(first, *of_second) as second:
@@ -114,7 +114,7 @@ def test_it_names_no_option_that_the_supervisor_follows():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_second_ones_end_leaves_the_first_alone(number):
+def test_the_end_of_the_second_gateway_does_not_affect_the_first(number):
     with gateway() as first:
         process = start(first.stub, "echo x; read x; echo $x", cwd="/")
         events = follow(first.stub, process.id)
@@ -134,7 +134,7 @@ def test_the_second_ones_end_leaves_the_first_alone(number):
         # It stops the supervisor, which it has started: `gateway` examines that.
 
 
-def test_the_first_ones_end_leaves_what_another_is_linked_to():
+def test_the_end_of_the_first_gateway_does_not_affect_the_second():
     with gateway() as first:
         process = start(first.stub, "sleep 1000", cwd="/")
         supervisor = first.supervisor
@@ -218,7 +218,7 @@ def replace_supervisor(g):
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["first", "replaced"])
-def test_no_process_has_descriptors_of_another(replaced):
+def test_no_process_has_a_descriptor_of_another_process(replaced):
     with gateway("--metrics-listen", "127.0.0.1:0") as g:
         follower = g.connect()
         assert works(g)
@@ -245,7 +245,7 @@ def test_no_process_has_descriptors_of_another(replaced):
         events.cancel()
 
 
-def test_helpers_keep_nothing_of_the_commands():
+def test_helpers_keep_no_descriptor_of_the_commands():
     with gateway() as g:
         run(g.stub, "true", run_as="nobody" if os.getuid() == 0 else "", cwd="/")
         helpers = kin(g)[1:]
@@ -256,7 +256,7 @@ def test_helpers_keep_nothing_of_the_commands():
         eventually(settled, 5, "the helpers to close the commands' pipes")
 
 
-def test_what_the_gateway_inherits_goes_no_further(tmp_path):
+def test_descriptors_that_the_gateway_inherits_reach_no_other_process(tmp_path):
     for name in ("low", "high"):
         (tmp_path / name).write_text("not meant for any child")
     shell = f'exec "$@" 7<{tmp_path}/low 9<{tmp_path}/high'
@@ -271,7 +271,7 @@ def test_what_the_gateway_inherits_goes_no_further(tmp_path):
             assert not here, arguments(pid)[:2]
 
 
-def test_the_port_is_free_once_a_gateway_that_replaced_its_supervisor_is_gone():
+def test_the_port_is_free_after_the_death_of_a_gateway_that_replaced_its_supervisor():
     with gateway() as g:
         idle = g.connect()
         assert info(idle).version

@@ -51,7 +51,7 @@ def unfinished(g):
 
 
 @pytest.mark.parametrize("silent", DIRECTORIES.values(), ids=DIRECTORIES)
-def test_directories_that_hang_delay_nobody(silent, tmp_path):
+def test_hanging_directories_do_not_delay_other_callers(silent, tmp_path):
     with host(tmp_path, **silent) as (g, mount), Bystander(g) as bystander:
         stubs = [g.connect() for _ in range(4)]
         execs = [
@@ -69,7 +69,7 @@ def test_directories_that_hang_delay_nobody(silent, tmp_path):
 
 
 @pytest.mark.parametrize("silent", DIRECTORIES.values(), ids=DIRECTORIES)
-def test_a_directory_that_hangs_ends_with_its_calls_deadline(silent, tmp_path):
+def test_a_start_in_a_hanging_directory_ends_at_its_deadline(silent, tmp_path):
     with host(tmp_path, **silent) as (g, mount):
         for _ in range(3):
             with refused(Code.DEADLINE_EXCEEDED):
@@ -77,7 +77,7 @@ def test_a_directory_that_hangs_ends_with_its_calls_deadline(silent, tmp_path):
         eventually(lambda: not unfinished(g), PROMPT, "the end of what hangs")
 
 
-def test_a_directory_that_answers_again_is_used_again(tmp_path):
+def test_a_directory_that_recovers_is_used_again(tmp_path):
     with host(tmp_path) as (g, mount):
         with refused(Code.UNAVAILABLE, "HOST_UNRESPONSIVE"):
             run(g.stub, "true", cwd=str(mount.path))
@@ -86,7 +86,7 @@ def test_a_directory_that_answers_again_is_used_again(tmp_path):
 
 
 @pytest.mark.parametrize("silent", PROGRAMS.values(), ids=PROGRAMS)
-def test_executables_that_hang_delay_nobody(silent, tmp_path):
+def test_hanging_executables_do_not_delay_other_callers(silent, tmp_path):
     with host(tmp_path, **silent) as (g, mount), Bystander(g) as bystander:
         stubs = [g.connect() for _ in range(4)]
         program = str(mount / "program")
@@ -100,7 +100,7 @@ def test_executables_that_hang_delay_nobody(silent, tmp_path):
         assert [process.id for process in unfinished(g)] == [bystander.process.id]
 
 
-def test_a_command_that_cannot_be_killed_delays_nobody(tmp_path):
+def test_an_unkillable_command_does_not_delay_other_callers(tmp_path):
     with host(tmp_path) as (g, mount):
         hung = start(g.stub, f"echo x; exec cat {mount / 'program'}", cwd="/")
         until(follow(g.stub, hung.id), has_lines(1))
@@ -117,7 +117,7 @@ def test_a_command_that_cannot_be_killed_delays_nobody(tmp_path):
 
 
 @pytest.mark.parametrize("which", ["start", "command"])
-def test_the_gateway_can_be_stopped_though_a_process_cannot_be_killed(which, tmp_path):
+def test_the_gateway_stops_despite_an_unkillable_process(which, tmp_path):
     with host(tmp_path) as (g, mount):
         if which == "start":
             call = begin(g.stub, "true", cwd=str(mount / "directory"))

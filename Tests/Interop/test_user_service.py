@@ -32,7 +32,7 @@ from contract import (
     write,
 )
 from gateway import alive, children, eventually, gateway, kill
-from hosts import service_calls, user_service
+from hosts import Opens, needs_private_mounts, private_mounts, service_calls, user_service
 
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="only root runs for other users"),
@@ -69,7 +69,7 @@ def command_as(stub, name):
 
 
 @pytest.mark.parametrize("length", [4_194_299, 100_000, 257])
-def test_a_name_that_is_too_long_is_unknown_and_ends_no_process(length):
+def test_an_overlong_user_name_is_refused_and_ends_no_process(length):
     with gateway() as g:
         other = start(g.stub, "echo x; read x; echo $x")
         events = follow(g.stub, other.id)
@@ -85,7 +85,7 @@ def test_a_name_that_is_too_long_is_unknown_and_ends_no_process(length):
         assert collect(events, ran).lines == ["x", "alive"]
 
 
-def test_the_user_service_is_asked_for_no_name_of_more_than_256_bytes():
+def test_a_name_above_256_bytes_never_reaches_the_user_service():
     with service() as (g, log):
         for length in (255, 256):
             name = "nss-user-".ljust(length, "x")
@@ -100,7 +100,7 @@ def test_the_user_service_is_asked_for_no_name_of_more_than_256_bytes():
 # Services that fail
 
 
-def test_a_user_service_that_aborts_costs_one_call():
+def test_a_user_service_that_aborts_fails_one_call():
     with service() as (g, log):
         supervisor, instance = g.supervisor, info(g.stub).instance_id
         with Bystander(g) as bystander:
@@ -113,7 +113,7 @@ def test_a_user_service_that_aborts_costs_one_call():
         assert supervisor not in {pid for pid, _ in service_calls(log)}
 
 
-def test_a_user_service_that_hangs_costs_one_call():
+def test_a_user_service_that_hangs_fails_one_call():
     with service() as (g, log):
         with Bystander(g) as bystander:
             began = time.monotonic()
@@ -128,7 +128,7 @@ def test_a_user_service_that_hangs_costs_one_call():
 
 
 @pytest.mark.parametrize("what", ["hang", "abort"])
-def test_many_lookups_that_fail_delay_nobody(what):
+def test_many_failing_lookups_do_not_delay_other_callers(what):
     with service() as (g, _):
         with Bystander(g) as bystander:
             stubs = [g.connect() for _ in range(4)]
@@ -138,7 +138,7 @@ def test_many_lookups_that_fail_delay_nobody(what):
             bystander.is_not_delayed()
 
 
-def test_a_lookup_that_hangs_ends_with_its_calls_deadline():
+def test_a_hanging_lookup_ends_at_the_deadline_of_its_call():
     with service() as (g, _):
         with refused(Code.DEADLINE_EXCEEDED):
             collect(begin(g.stub, "true", run_as="nss-hang-1", cwd="/", timeout=1))
@@ -149,7 +149,7 @@ def test_a_lookup_that_hangs_ends_with_its_calls_deadline():
         eventually(lambda: not waiting(), SETTLED, "the end of what hangs")
 
 
-def test_a_process_that_dies_of_lookups_is_not_restarted_in_a_tight_loop():
+def test_a_lookup_process_that_crashes_is_restarted_with_back_off():
     with service() as (g, log):
         end = time.monotonic() + 5
 
@@ -170,7 +170,7 @@ def test_a_process_that_dies_of_lookups_is_not_restarted_in_a_tight_loop():
         eventually(lambda: resolves(g), 20, "another user's lookup")
 
 
-def test_a_user_is_looked_up_once_for_many_commands():
+def test_the_lookup_of_a_user_is_cached():
     with service() as (g, log):
         for _ in range(30):
             assert run(g.stub, "id -u", run_as="nss-user-x", cwd="/").stdout == b"54321\n"
@@ -178,11 +178,36 @@ def test_a_user_is_looked_up_once_for_many_commands():
         assert 1 <= len(asked) <= 10  # kept for 30 s
 
 
-def test_a_user_that_the_service_does_not_know_is_unknown():
+def test_a_user_unknown_to_the_user_service_is_refused():
     with service() as (g, _):
         for _ in range(10):
             with refused(Code.INVALID_ARGUMENT, "USER_UNKNOWN"):
                 run(g.stub, "true", run_as="nss-nobody", cwd="/")
+
+
+@pytest.mark.parametrize("transport", ["tcp", "unix"])
+def test_passwd_is_not_read_for_each_command(transport, tmp_path):
+    """Nor for each call on a unix socket, whose peer is a user."""
+    needs_private_mounts()
+    passwd, group = tmp_path / "passwd", tmp_path / "group"
+    shutil.copy("/etc/passwd", passwd)
+    shutil.copy("/etc/group", group)
+    binds = f"mount --bind {passwd} /etc/passwd; mount --bind {group} /etc/group"
+    address = f"unix:{tmp_path}/socket" if transport == "unix" else "127.0.0.1:0"
+    with gateway("--listen", address, wrapper=private_mounts(binds)) as g:
+
+        def command():
+            for fields in ({"run_as": "daemon"}, {}):
+                assert run(g.stub, "/bin/true", "x", cwd="/", **fields).process.exit_code == 0
+
+        command()
+        with Opens(passwd) as users, Opens(group) as groups:
+            for _ in range(50):
+                command()
+                info(g.stub)
+            assert users.count() <= 20 and groups.count() <= 20
+            assert Path(f"/proc/{g.supervisor}/root/etc/passwd").read_bytes()
+            assert users.count() >= 1, "nothing is counted"
 
 
 # The supervisor's helper processes
@@ -202,7 +227,7 @@ def works(g):
     return outcome(lambda: run(g.stub, "echo x", run_as="nobody", cwd="/").stdout) == b"x\n"
 
 
-def test_helpers_that_die_at_once_are_not_restarted_in_a_tight_loop():
+def test_helpers_that_crash_at_once_are_restarted_with_back_off():
     with gateway() as g:
         run(g.stub, "true", run_as="nobody", cwd="/")
         supervisor, instance = g.supervisor, info(g.stub).instance_id
@@ -221,7 +246,7 @@ def test_helpers_that_die_at_once_are_not_restarted_in_a_tight_loop():
 
 
 @pytest.mark.parametrize("number", [9, 19], ids=["killed", "stopped"])
-def test_helpers_that_are_gone_or_stand_still_cost_no_running_process(number):
+def test_a_helper_that_fails_harms_no_running_process(number):
     with gateway() as g:
         run(g.stub, "true", run_as="nobody", cwd="/")
         running = start(g.stub, "echo x; read x; echo $x")
