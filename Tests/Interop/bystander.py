@@ -1,4 +1,4 @@
-"""Another caller, who is independent of the test's calls, and measures delays."""
+"""Another caller that measures whether the calls of a test delay it."""
 
 import threading
 import time
@@ -9,15 +9,15 @@ from contract import error_info, get, pb, run, start, stop
 
 TEN_TIMES_A_SECOND = "while :; do echo x; sleep 0.1; done"
 
-# Seconds. What hangs does so for 10 s at least, and would delay others by as much. A busy machine
-# delays a call by less than this.
+# Seconds. A start that hangs ends after 10 s, so it would delay other callers by more than this. A
+# busy machine delays a call by less.
 PROMPT = 4
-# What hangs has ended by then.
+# Seconds after which every start that hangs has ended.
 SETTLED = 25
 
 
 class Bystander:
-    """Follows a process that prints ten times a second, on a connection of its own, and calls."""
+    """Has its own connection, follows a process that prints ten times a second, and makes calls."""
 
     def __init__(self, g):
         self.stub = g.connect()
@@ -37,13 +37,13 @@ class Bystander:
             self.error = error
 
     def longest_silence(self):
-        """In seconds, also the one that lasts."""
+        """The longest time without output, in seconds, up to now."""
         assert self.reader.is_alive(), f"the stream ended: {self.error}"
         times = [*self.arrivals, time.monotonic()]
         return max(later - earlier for earlier, later in zip(times, times[1:]))
 
     def longest_call(self):
-        """The seconds of the slowest of an Exec, a GetProcess, a StartProcess and a StopProcess."""
+        """The slowest of an Exec, a GetProcess, a StartProcess and a StopProcess, in seconds."""
         seconds = []
 
         def timed(call, *arguments, **fields):
@@ -73,7 +73,7 @@ class Bystander:
 
 
 def outcome(call):
-    """What a call returns, or the reason (else the code) of its error."""
+    """The result of a call, or the reason of its error, or the code of an error without reason."""
     try:
         return call()
     except grpc.RpcError as error:
@@ -83,7 +83,7 @@ def outcome(call):
 
 
 def outcomes(calls, meanwhile=lambda: None, within=SETTLED):
-    """Of calls that are made at once. `meanwhile` is done again and again until they have ended."""
+    """The outcomes of concurrent calls. `meanwhile` is called repeatedly until all have ended."""
     results, began = [], time.monotonic()
 
     def make(call):

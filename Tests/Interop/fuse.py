@@ -1,4 +1,4 @@
-"""A file system in user space whose server stops answering: what looks at it hangs.
+"""A FUSE file system whose server does not answer: processes that use it hang.
 
 It has one directory, `directory`, and one executable, `program`. The test process must not look at
 it by itself."""
@@ -32,9 +32,9 @@ def attributes(node):
 
 
 class SilentMount:
-    """Mounted at `path`. Unless its server `reads`, requests stay in its queue. It answers none of
-    those in `silent_on`, all of them by default: a process whose request was read and is not
-    answered cannot even be killed."""
+    """Mounted at `path`. A server that `reads` leaves the requests in `silent_on` without an answer,
+    by default all of them: a process that waits for one cannot be killed. A server that does not
+    read leaves them in the queue: such a process can be killed."""
 
     def __init__(self, path, reads=True, silent_on=None):
         if os.getuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
@@ -49,7 +49,7 @@ class SilentMount:
         except OSError as error:
             os.close(self.device)
             pytest.skip(f"cannot mount a FUSE file system: {error}")
-        self.requests = 0  # that it took and did not answer
+        self.requests = 0  # read and not answered
         self.wake, self.waker = os.pipe()
         self.ready = threading.Event()
         self.server = threading.Thread(target=self.serve, daemon=True)
@@ -75,7 +75,7 @@ class SilentMount:
                 watched = [self.wake]
 
     def take(self, request):
-        """False: nothing more is read."""
+        """Answers a request. False if the server must not read any more."""
         _, code, unique, node = struct.unpack_from("<IIQQ", request)
         silent = code != INIT and (self.silent_on is None or code in self.silent_on)
         if silent or code in (FORGET, BATCH_FORGET):
@@ -104,7 +104,7 @@ class SilentMount:
         return errno.ENOSYS, b""
 
     def release(self):
-        """Each request that hangs fails now."""
+        """Aborts the connection: each pending request fails."""
         libc.umount2(os.fsencode(self.path), MNT_DETACH)
         if self.server.is_alive():
             os.write(self.waker, b"x")

@@ -1,5 +1,5 @@
-"""Faulty hosts for a gateway: a user service that hangs or aborts, no cgroups. Each is a private
-mount namespace, invisible outside of the gateway, and is entered by a `wrapper`."""
+"""Faulty hosts for a gateway: no cgroups, or a user service that hangs or aborts. Each is a private
+mount namespace that a `wrapper` of the gateway enters; other processes do not see it."""
 
 import contextlib
 import ctypes
@@ -16,10 +16,10 @@ from contract import run
 from gateway import gateway
 
 IN_OPEN, IN_CLOSE = 0x20, 0x18
-SERVICE = "hesiod"  # a user service of the C library that hosts do not use: ours takes its file
+SERVICE = "hesiod"  # a user service of the C library that no host uses: its file is replaced
 
-# The names decide: nss-hang-* never answers, nss-abort-* ends its process, nss-user-* is a user.
-# Each call appends its process's id and the name to LOG.
+# A lookup of nss-hang-* never returns, of nss-abort-* aborts, and of nss-user-* finds a user.
+# Each lookup appends the process id and the name to LOG.
 USER_SERVICE = r"""
 #include <errno.h>
 #include <fcntl.h>
@@ -59,7 +59,7 @@ enum nss_status _nss_hesiod_getpwnam_r(
 
 
 def private_mounts(script):
-    """A wrapper that runs `script`, which mounts, in a namespace of its own."""
+    """A wrapper that runs `script`, with mount commands, in a private mount namespace."""
     shell = f'set -e; {script}; exec "$@"'
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", shell, "sh"]
 
@@ -78,8 +78,8 @@ def needs_private_mounts():
 
 
 def user_service(directory):
-    """The wrapper of a gateway whose user lookups ask USER_SERVICE after /etc/passwd, and the file
-    that tells of its calls. `directory` can be entered by every user."""
+    """A wrapper that adds USER_SERVICE to the user services, and the file that lists its calls.
+    Every user must be able to write to `directory`."""
     needs_private_mounts()
     found = glob.glob(f"/lib/*-linux-gnu/libnss_{SERVICE}.so.2")
     if not found or not shutil.which("gcc"):
@@ -96,7 +96,7 @@ def user_service(directory):
 
 
 def service_calls(log):
-    """(process id, name) of each call that a user service got."""
+    """Pairs of process id and name, for each lookup of USER_SERVICE."""
     lines = log.read_text().splitlines() if log.exists() else []
     return [(int(line.split()[0]), line.split()[1]) for line in lines]
 
@@ -108,7 +108,7 @@ class Opens:
         libc = ctypes.CDLL(None, use_errno=True)
         self.descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         assert self.descriptor >= 0
-        # Two equal events in a row are one: what is between two opens has to be watched as well.
+        # The kernel merges equal events in a row, so the events between two opens are watched too.
         mask = IN_OPEN | IN_CLOSE
         assert libc.inotify_add_watch(self.descriptor, os.fsencode(path), mask) >= 0
         self.total = 0
@@ -116,7 +116,7 @@ class Opens:
     def count(self):
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self.descriptor, 1 << 20):
-                events = struct.iter_unpack("=iIII", data)  # those of a file itself have no name
+                events = struct.iter_unpack("=iIII", data)  # events of a watched file have no name
                 self.total += sum(bool(mask & IN_OPEN) for _, mask, _, _ in events)
         return self.total
 
@@ -131,12 +131,12 @@ NO_CGROUPS = private_mounts("mount -t tmpfs none /sys/fs/cgroup")
 
 
 def own_cgroup(text):
-    """Of the unified hierarchy, in /proc/PID/cgroup."""
+    """The line of the unified hierarchy in the text of /proc/PID/cgroup."""
     return next((line for line in text.splitlines() if line.startswith("0::")), "0::/")
 
 
 def has_cgroups(g):
-    """Commands are in cgroups of their own."""
+    """True if each command has its own cgroup."""
     with open(f"/proc/{g.supervisor}/cgroup") as file:
         supervisor = own_cgroup(file.read())
     command = own_cgroup(run(g.stub, "cat /proc/self/cgroup", cwd="/").stdout.decode())
@@ -144,7 +144,7 @@ def has_cgroups(g):
 
 
 def gateway_with(kind, *options, **settings):
-    """`kind` is "cgroups" or "no cgroups"; skips where this host cannot have it."""
+    """`kind` is "cgroups" or "no cgroups". Skips the test if this host does not support it."""
     if kind == "cgroups":
         with gateway() as probe:
             if not has_cgroups(probe):

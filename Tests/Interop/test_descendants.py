@@ -1,5 +1,5 @@
-"""Descendants that an ended command left running: they go on undisturbed, are reported, and can be
-signalled and stopped."""
+"""Descendants that an ended command left running: they run on, are reported, and can be signalled
+and stopped."""
 
 import itertools
 import os
@@ -33,7 +33,7 @@ GROUP, LEADER, TREE = (
     pb.SIGNAL_SCOPE_TREE,
 )
 KINDS = ["cgroups", "no cgroups"]
-# Neither bound is near the other: a grace time is 60 s where it should not be waited for.
+# A stop that should not wait for the grace time must end within PROMPT seconds.
 GRACE, PROMPT = 60_000, 20
 names = itertools.count()
 
@@ -46,8 +46,8 @@ def g(request):
 
 @pytest.fixture
 def left(g):
-    """Runs a command that leaves descendants and prints their pids: the process, and the pids. They
-    are ended after the test."""
+    """A function that runs a command which prints the pids of the descendants it leaves behind. It
+    returns the process and the pids. The fixture kills them after the test."""
     pids = []
 
     def run_and_leave(command, **fields):
@@ -65,7 +65,7 @@ def left(g):
 
 
 SLEEPER = "sleep 1000 >/dev/null 2>&1 & echo $!"
-# In the command's group, in a session of its own, without an environment, and an orphan's orphan.
+# In the group of the command, in another session, without an environment, and orphaned twice.
 SLEEPERS = f"""
 {SLEEPER}
 setsid {SLEEPER}
@@ -248,7 +248,7 @@ def test_a_process_with_living_descendants_is_not_forgotten(kind):
     with gateway_with(kind, "--retain-time", "400ms") as g:
         ran = run(g.stub, "setsid " + SLEEPER, cwd="/")
         id, pid = ran.process.id, int(ran.stdout)
-        for _ in range(4):  # each takes the whole time after which it would be forgotten
+        for _ in range(4):  # each round takes at least the retain time
             other = run(g.stub, "true", cwd="/").process
             eventually(lambda: is_forgotten(g, other.id), what="the other to be forgotten")
         assert alive(pid)
@@ -262,22 +262,22 @@ def test_a_process_with_living_descendants_is_not_forgotten(kind):
 # timeout_ms and kill_descendants
 
 
-def outlives_a_timeout(g, milliseconds):
-    """More than so much time has passed, by the supervisor's clock."""
+def wait_for_a_timeout(g, milliseconds):
+    """Returns when so much time has passed, measured by a timeout of the supervisor."""
     ran = run(g.stub, "exec sleep 1000", cwd="/", timeout_ms=milliseconds)
     assert ran.process.status == TIMED_OUT
 
 
 def test_a_timeout_does_not_affect_descendants_of_an_ended_command(g, left):
     process, (pid,) = left("setsid " + SLEEPER, timeout_ms=600)
-    outlives_a_timeout(g, 1200)
+    wait_for_a_timeout(g, 1200)
     assert alive(pid) and get(g.stub, process.id).descendants_alive
 
 
 def test_a_timeout_during_the_drain_does_not_affect_descendants(g):
     chatter = "while :; do echo x; sleep 0.05; done"
     ran = run(g.stub, f"({chatter}) & echo $! >&2; exit 4", cwd="/", timeout_ms=600)
-    outlives_a_timeout(g, 1200)
+    wait_for_a_timeout(g, 1200)
     pid = int(ran.stderr)
     assert (ran.process.status, ran.process.exit_code) == (EXITED, 4)
     assert alive(pid) and get(g.stub, ran.process.id).descendants_alive

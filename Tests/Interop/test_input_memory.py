@@ -32,8 +32,8 @@ pytestmark = pytest.mark.timeout(150)
 
 BUDGET = 256 * MiB  # the default
 BUFFERS = 256 * MiB  # the default of --max-buffer-memory, in the gateway
-# For what is no input: code and tables, one message that is being read, unused room of the
-# allocator. Before there was a budget the loads here took three times this sum.
+# For memory that is not input: tables, one message that is being read, free memory of the
+# allocator. The loads of these tests are two to four times as large as the budget.
 ALLOWANCE = 96 * MiB
 BLOCK = bytes(15 * MiB)
 UNREAD = "exec sleep 1000"
@@ -144,7 +144,7 @@ def test_a_start_above_the_budget_is_refused_or_waits():
 
 @pytest.mark.parametrize("what", ["arguments", "environment"])
 def test_arguments_and_environments_count_against_the_budget(what):
-    """Of queued processes: the kernel keeps those of running ones."""
+    """Of queued processes. Those of running processes are in the kernel."""
     with gateway("--max-running", "1") as g:
         first = start(g.stub, UNREAD, cwd="/")
         piece = "x" * 100_000
@@ -188,7 +188,7 @@ def test_writes_to_processes_that_do_not_read_stay_within_the_budgets():
             for process in processes:
                 stop(g.stub, process.id, grace_ms=0)
             for call in calls:
-                call.exception()  # it ends: with the process, or refused
+                call.exception()  # each call ends: with its process, or refused
         eventually(lambda: supervisor_memory(g) < ALLOWANCE, 30, "the return of memory")
         eventually(lambda: resident(g.pid, "RssAnon") < ALLOWANCE, 30, "the return of memory")
 
@@ -222,7 +222,7 @@ def test_a_start_larger_than_the_whole_budget_is_refused():
         with refused(Code.RESOURCE_EXHAUSTED, "INPUT_MEMORY_EXHAUSTED"):
             run(g.stub, "wc -c", stdin=BLOCK, cwd="/")
         id = start(g.stub, "wc -c", cwd="/").id
-        assert write(g.stub, id, BLOCK, eof=True) == len(BLOCK)  # goes through in parts
+        assert write(g.stub, id, BLOCK, eof=True) == len(BLOCK)  # passed on in parts
         assert wait(g.stub, id).stdout_data == b"%d\n" % len(BLOCK)
 
 
@@ -250,7 +250,7 @@ def test_a_longer_key_is_refused(stub, key):
 
 
 def labels_of(size, count=4):
-    """So many bytes in all."""
+    """`count` labels of `size` bytes in all."""
     names = [f"label-{i}" for i in range(count)]
     room = size - sum(map(len, names))
     values = ["v" * (room // count)] * (count - 1)

@@ -1,4 +1,4 @@
-"""A supervisor is killed: what its commands and their descendants were, the next one ends."""
+"""A supervisor is killed: the next one ends its commands and their descendants."""
 
 import contextlib
 import os
@@ -25,21 +25,21 @@ def kind(request):
 
 
 def running_tree(g):
-    """The pids of a command that runs, and of its descendants."""
+    """The pids of a running command and its descendants."""
     process = start(g.stub, f"{DESCENDANTS} while :; do sleep 1000; done", cwd="/")
     ran = until(follow(g.stub, process.id), has_lines(4))
     return {process.pid, *map(int, ran.lines)}
 
 
 def left_behind(g):
-    """The pids that an ended command left."""
+    """The pids of the descendants of an ended command."""
     ran = run(g.stub, DESCENDANTS, cwd="/")
     assert ran.process.descendants_alive
     return set(map(int, ran.lines))
 
 
 def next_supervisor(g, instance):
-    """Waits for it on the shared connection and on a new one: workers have links of their own."""
+    """Waits for it on the shared connection and a new one: each worker has its own link."""
 
     def changed():
         with contextlib.suppress(grpc.RpcError):
@@ -71,7 +71,7 @@ def test_the_supervisor_of_another_gateway_ends_the_processes_of_the_last_one(ki
 
 
 def test_a_supervisor_ends_no_process_of_another_supervisor(kind):
-    """Not of another state directory, not of its own kin, and not what it started itself."""
+    """The processes of another state directory, and those started by the new supervisor, live."""
     with gateway_with(kind) as g, gateway() as other:
         theirs = running_tree(other) | left_behind(other)
         instance = info(g.stub).instance_id

@@ -1,4 +1,4 @@
-"""A supervisor that stands still (SIGSTOP) is told as one that is gone, until it goes on."""
+"""A stopped supervisor (SIGSTOP) is reported like a dead one until it continues."""
 
 import contextlib
 import http.client
@@ -11,6 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from bystander import outcome
 from contract import (
     Code,
     begin,
@@ -30,7 +31,7 @@ from gateway import alive, eventually, gateway
 pytestmark = pytest.mark.timeout(90)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-# The gateway notices after 5 s; its calls have deadlines of 50 s.
+# Seconds. The heartbeat fails after 5 s, and calls have deadlines of 50 s.
 NOTICED, AT_ONCE = 15, 4
 
 
@@ -49,7 +50,7 @@ def g():
 
 @contextlib.contextmanager
 def stopped(g):
-    """While its supervisor stands still."""
+    """Stops the supervisor of `g` inside the block."""
     pid = g.supervisor
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -82,7 +83,7 @@ def test_health_and_metrics_report_a_stopped_supervisor_and_calls_fail_at_once(g
     events = follow(g.stub, running.id)
     ran = until(events, has_lines(1))
     with stopped(g):
-        eventually(lambda: check() == NOT_SERVING, NOTICED, "health to tell")
+        eventually(lambda: check() == NOT_SERVING, NOTICED, "NOT_SERVING")
         assert metric(g, "procgate_supervisor_up") == 0
         for _ in range(3):
             for call in (
@@ -98,15 +99,16 @@ def test_health_and_metrics_report_a_stopped_supervisor_and_calls_fail_at_once(g
                 assert time.monotonic() - began < AT_ONCE
             assert metric(g, "procgate_supervisor_up") == 0
         assert check() == NOT_SERVING
-    eventually(lambda: check() == SERVING, NOTICED, "health to tell that all is well")
+    eventually(lambda: check() == SERVING, NOTICED, "SERVING")
     eventually(lambda: metric(g, "procgate_supervisor_up") == 1, NOTICED)
-    assert run(g.stub, "echo x", cwd="/").stdout == b"x\n"
+    works = lambda: outcome(lambda: run(g.stub, "echo x", cwd="/").stdout) == b"x\n"
+    eventually(works, NOTICED, "calls of every worker")
     assert get(g.stub, running.id).pid == running.pid
     write(g.stub, running.id, b"on\n")
     try:
         collect(events, ran)
     except grpc.RpcError as error:
-        assert error.code() == Code.UNAVAILABLE  # and the output is there to be asked for again
+        assert error.code() == Code.UNAVAILABLE  # the output can be requested again
     assert collect(follow(g.stub, running.id)).lines == ["x", "on"]
 
 
@@ -139,7 +141,7 @@ def test_a_short_stop_does_not_change_health(g):
 
 
 def test_a_pending_call_fails_once_the_heartbeat_fails(g):
-    """Within what the gateway needs to notice, long before their deadline."""
+    """Long before the deadline of the call."""
     with stopped(g):
         began = time.monotonic()
         with refused(Code.UNAVAILABLE, "SUPERVISOR_UNAVAILABLE"):
@@ -158,7 +160,7 @@ def test_a_second_sigterm_ends_the_gateway_of_a_stopped_supervisor(noticed):
             g.find_supervisor()
 
             def ends():
-                g.process.terminate()  # signals that come together are one
+                g.process.terminate()  # pending signals merge, so it is sent again
                 return g.process.poll() is not None
 
             eventually(ends, 2 * AT_ONCE, "the gateway's end")
@@ -174,7 +176,7 @@ def test_the_first_sigterm_ends_the_gateway_of_a_stopped_supervisor():
         eventually(lambda: not alive(supervisor), 20, "the supervisor's end")
 
 
-# Starts whose caller has gone meanwhile
+# Starts with an expired deadline
 
 
 def test_an_exec_that_expired_while_the_supervisor_was_stopped_is_not_started(g, tmp_path):

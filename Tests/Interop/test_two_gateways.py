@@ -1,4 +1,4 @@
-"""Two gateways of one state directory, and what the processes of a gateway inherit."""
+"""Two gateways with one state directory, and the descriptors that processes inherit."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def words(options):
 
 @contextlib.contextmanager
 def joining(first, *options):
-    """A second gateway of the first one's state directory."""
+    """A second gateway with the state directory of the first."""
     second = Gateway(*options, state=first.state)
     try:
         yield second.start()
@@ -131,7 +131,7 @@ def test_the_end_of_the_second_gateway_does_not_affect_the_first(number):
         write(first.stub, process.id, b"on\n")
         assert collect(events, ran).lines == ["x", "on"]
         assert works(first)
-        # It stops the supervisor, which it has started: `gateway` examines that.
+        # The fixture checks that the end of the first gateway ends the supervisor.
 
 
 def test_the_end_of_the_first_gateway_does_not_affect_the_second():
@@ -166,11 +166,11 @@ def test_many_gateways_come_and_go():
         assert [each.id for each in listing(first.stub, status=[RUNNING]).processes] == [process.id]
 
 
-# What is inherited
+# Inherited descriptors
 
 
 def links(pid):
-    """What each descriptor of a process is."""
+    """The descriptors of a process and their targets."""
     found = {}
     for name in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(OSError):
@@ -188,7 +188,7 @@ def internet_sockets():
 
 
 def listening_sockets(directory):
-    """`socket:[N]` of the sockets with a path in the state directory."""
+    """`socket:[N]` of each unix socket with a path in `directory`."""
     with open("/proc/net/unix") as table:
         rows = [line.split() for line in list(table)[1:]]
     return {
@@ -196,8 +196,8 @@ def listening_sockets(directory):
     }
 
 
-def kin(g):
-    """The supervisor and its helpers: what is not the gateway, and no command."""
+def descendants_of_supervisor(g):
+    """The supervisor and its descendants, parents first."""
     supervisor = g.supervisor
     found, frontier = [supervisor], [supervisor]
     while frontier:
@@ -229,7 +229,7 @@ def test_no_process_has_a_descriptor_of_another_process(replaced):
         events = follow(follower, running.id)
         until(events, has_lines(1))
         commands = {running.pid, *children(running.pid)}
-        processes = [pid for pid in kin(g) if pid not in commands]
+        processes = [pid for pid in descendants_of_supervisor(g) if pid not in commands]
         assert len(processes) >= 2
         internet, listening = internet_sockets(), listening_sockets(g.state)
         assert set(links(g.pid).values()) & internet, "the gateway has its own"
@@ -248,7 +248,7 @@ def test_no_process_has_a_descriptor_of_another_process(replaced):
 def test_helpers_keep_no_descriptor_of_the_commands():
     with gateway() as g:
         run(g.stub, "true", run_as="nobody" if os.getuid() == 0 else "", cwd="/")
-        helpers = kin(g)[1:]
+        helpers = descendants_of_supervisor(g)[1:]
         before = {pid: descriptors(pid) for pid in helpers}
         started = [start(g.stub, "read x", cwd="/") for _ in range(20)]
         assert all(alive(process.pid) for process in started)
@@ -264,7 +264,7 @@ def test_descriptors_that_the_gateway_inherits_reach_no_other_process(tmp_path):
         run(g.stub, "true", run_as="nobody" if os.getuid() == 0 else "", cwd="/")
         assert set(map(str, tmp_path.iterdir())) <= set(links(g.pid).values())
         running = start(g.stub, "sleep 1000", cwd="/")
-        processes = kin(g)
+        processes = descendants_of_supervisor(g)
         assert running.pid in processes
         for pid in processes:
             here = [link for link in links(pid).values() if link.startswith(str(tmp_path))]

@@ -1,5 +1,5 @@
-"""Directories and executables on a file system that does not answer: they cost the call that names
-them, and nobody else."""
+"""Directories and executables on a file system that does not answer: only the call that uses them
+fails."""
 
 import contextlib
 

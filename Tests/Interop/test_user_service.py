@@ -1,5 +1,5 @@
-"""User names, and user services of the host (NSS) that hang or crash: they cost the call that asks,
-and nobody else."""
+"""User names, and user services of the host (NSS) that hang or crash: only the call that needs the
+lookup fails."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ HANGING = 40
 
 @contextlib.contextmanager
 def service():
-    """A gateway whose user service decides by names what it does, and the file of its calls."""
+    """A gateway with the user service of hosts.py, and the file that lists its calls."""
     directory = Path(tempfile.mkdtemp(prefix="procgate-nss-", dir="/tmp"))
     directory.chmod(0o777)
     try:
@@ -55,7 +55,7 @@ def service():
 
 
 def resolves(g, name="nss-user-x"):
-    """A user is found; that the host does not answer is the one permitted failure."""
+    """True once a user is found. The only permitted failure is HOST_UNRESPONSIVE."""
     found = outcome(lambda: run(g.stub, "id -u", run_as=name, cwd="/").stdout)
     assert found in (b"54321\n", "HOST_UNRESPONSIVE")
     return found == b"54321\n"
@@ -166,7 +166,7 @@ def test_a_lookup_process_that_crashes_is_restarted_with_back_off():
             thread.join(60)
             assert not thread.is_alive()
         deaths = {pid for pid, _ in service_calls(log)}
-        assert 1 <= len(deaths) <= 60  # a loop without back-off has hundreds
+        assert 1 <= len(deaths) <= 60  # without back-off there are hundreds
         eventually(lambda: resolves(g), 20, "another user's lookup")
 
 
@@ -175,7 +175,7 @@ def test_the_lookup_of_a_user_is_cached():
         for _ in range(30):
             assert run(g.stub, "id -u", run_as="nss-user-x", cwd="/").stdout == b"54321\n"
         asked = [name for _, name in service_calls(log) if name == "nss-user-x"]
-        assert 1 <= len(asked) <= 10  # kept for 30 s
+        assert 1 <= len(asked) <= 10  # an answer is cached for 30 s
 
 
 def test_a_user_unknown_to_the_user_service_is_refused():
@@ -187,7 +187,7 @@ def test_a_user_unknown_to_the_user_service_is_refused():
 
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
 def test_passwd_is_not_read_for_each_command(transport, tmp_path):
-    """Nor for each call on a unix socket, whose peer is a user."""
+    """Also not for each call on a unix socket, whose peer is a user."""
     needs_private_mounts()
     passwd, group = tmp_path / "passwd", tmp_path / "group"
     shutil.copy("/etc/passwd", passwd)
@@ -214,7 +214,7 @@ def test_passwd_is_not_read_for_each_command(transport, tmp_path):
 
 
 def helpers(g, *commands):
-    """The supervisor's children that are no commands, each with the time of its start."""
+    """The children of the supervisor without the commands: pairs of process id and start time."""
     found = set()
     for pid in set(children(g.supervisor)) - set(commands):
         with contextlib.suppress(OSError):
@@ -237,7 +237,7 @@ def test_helpers_that_crash_at_once_are_restarted_with_back_off():
             for pid, began in helpers(g, running.pid):
                 killed.add((pid, began))
                 kill(pid)
-        assert 1 <= len(killed) <= 120  # two kinds; a loop without back-off has many hundreds
+        assert 1 <= len(killed) <= 120  # two kinds of helper; without back-off there are thousands
         assert (g.supervisor, info(g.stub).instance_id) == (supervisor, instance)
         assert get(g.stub, running.id).status == RUNNING
         eventually(lambda: works(g), 30, "a command, once the helpers are left alone")
