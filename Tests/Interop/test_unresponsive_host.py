@@ -73,7 +73,7 @@ def test_a_start_in_a_hanging_directory_ends_at_its_deadline(silent, tmp_path):
     with host(tmp_path, **silent) as (g, mount):
         for _ in range(3):
             with refused(Code.DEADLINE_EXCEEDED):
-                collect(begin(g.stub, "true", cwd=str(mount.path), timeout=0.5))
+                collect(begin(g.stub, "true", cwd=str(mount / "directory"), timeout=0.5))
         eventually(lambda: not unfinished(g), PROMPT, "the end of what hangs")
 
 
