@@ -18,8 +18,9 @@ from gateway import gateway
 IN_OPEN, IN_CLOSE = 0x20, 0x18
 SERVICE = "hesiod"  # a user service of the C library that no host uses: its file is replaced
 
-# A lookup of nss-hang-* never returns, of nss-abort-* aborts, and of nss-user-* finds a user.
-# Each lookup appends the process id and the name to LOG.
+# A lookup of nss-hang-* never returns, of nss-abort-* aborts, and of nss-user-* finds a user. While
+# the file LOG.hang exists, a lookup by number never returns. Each lookup appends the process id and
+# the name to LOG.
 USER_SERVICE = r"""
 #include <errno.h>
 #include <fcntl.h>
@@ -34,13 +35,27 @@ static int begins(const char *name, const char *prefix) {
     return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-enum nss_status _nss_hesiod_getpwnam_r(
-    const char *name, struct passwd *result, char *buffer, size_t size, int *error) {
+static void note(const char *name) {
     char line[512];
     int log = open(LOG, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     int length = snprintf(line, sizeof line, "%d %.400s\n", (int)getpid(), name);
     if (log >= 0 && write(log, line, (size_t)length) != length) abort();
     if (log >= 0) close(log);
+}
+
+enum nss_status _nss_hesiod_getpwuid_r(
+    uid_t id, struct passwd *result, char *buffer, size_t size, int *error) {
+    char name[32];
+    (void)result, (void)buffer, (void)size, (void)error;
+    snprintf(name, sizeof name, "%u", (unsigned)id);
+    note(name);
+    while (access(LOG ".hang", F_OK) == 0) pause();
+    return NSS_STATUS_NOTFOUND;
+}
+
+enum nss_status _nss_hesiod_getpwnam_r(
+    const char *name, struct passwd *result, char *buffer, size_t size, int *error) {
+    note(name);
     if (begins(name, "nss-abort-")) abort();
     while (begins(name, "nss-hang-")) pause();
     if (!begins(name, "nss-user-")) return NSS_STATUS_NOTFOUND;
@@ -77,7 +92,7 @@ def needs_private_mounts():
         pytest.skip("private mount namespaces need root and CAP_SYS_ADMIN")
 
 
-def user_service(directory):
+def user_service(directory, order="files " + SERVICE):
     """A wrapper that adds USER_SERVICE to the user services, and the file that lists its calls.
     Every user must be able to write to `directory`."""
     needs_private_mounts()
@@ -90,7 +105,7 @@ def user_service(directory):
     command = ["gcc", "-shared", "-fPIC", "-Wall", "-Werror", macro, "-o", library, source]
     subprocess.run(command, check=True)
     switch = directory / "nsswitch.conf"
-    switch.write_text(f"passwd: files {SERVICE}\ngroup: files\n")
+    switch.write_text(f"passwd: {order}\ngroup: files\n")
     binds = f"mount --bind {library} {found[0]}; mount --bind {switch} /etc/nsswitch.conf"
     return private_mounts(binds), log
 

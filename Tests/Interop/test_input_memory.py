@@ -1,8 +1,10 @@
 """--max-input-memory: stdin, arguments and environments of all processes in the supervisor."""
 
 import concurrent.futures
+import re
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import pytest
@@ -35,6 +37,7 @@ BUFFERS = 256 * MiB  # the default of --max-buffer-memory, in the gateway
 # For memory that is not input: tables, one message that is being read, free memory of the
 # allocator. The loads of these tests are two to four times as large as the budget.
 ALLOWANCE = 96 * MiB
+CAP_SYS_RESOURCE = 24
 BLOCK = bytes(15 * MiB)
 UNREAD = "exec sleep 1000"
 
@@ -224,6 +227,27 @@ def test_a_start_larger_than_the_whole_budget_is_refused():
         id = start(g.stub, "wc -c", cwd="/").id
         assert write(g.stub, id, BLOCK, eof=True) == len(BLOCK)  # passed on in parts
         assert wait(g.stub, id).stdout_data == b"%d\n" % len(BLOCK)
+
+
+def score(pid):
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+def test_the_kernel_prefers_a_command_to_the_supervisor_when_memory_is_short(shared):
+    process = start(shared.stub, "exec sleep 1000")
+    try:
+        if score(process.pid) <= score(shared.supervisor):
+            # Without CAP_SYS_RESOURCE a process cannot lower its own score.
+            effective = status_field(shared.supervisor, "CapEff")
+            assert not effective >> CAP_SYS_RESOURCE & 1
+            pytest.skip("needs CAP_SYS_RESOURCE")
+    finally:
+        stop(shared.stub, process.id, grace_ms=0)
+
+
+def status_field(pid, name):
+    found = re.search(name + r":\s+([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found.group(1), 16)
 
 
 # Keys and labels

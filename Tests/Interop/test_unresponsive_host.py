@@ -79,10 +79,15 @@ def test_a_start_in_a_hanging_directory_ends_at_its_deadline(silent, tmp_path):
 
 def test_a_directory_that_recovers_is_used_again(tmp_path):
     with host(tmp_path) as (g, mount):
-        with refused(Code.UNAVAILABLE, "HOST_UNRESPONSIVE"):
-            run(g.stub, "true", cwd=str(mount.path))
+        directory = str(mount / "directory")
+        for call in run, start:
+            with refused(Code.UNAVAILABLE, "HOST_UNRESPONSIVE"):
+                call(g.stub, "pwd", cwd=directory, key=call.__name__)
         mount.release()
-        assert run(g.stub, "pwd", cwd=str(mount.path)).lines == [str(mount.path)]
+        (mount / "directory").mkdir()
+        assert run(g.stub, "pwd", cwd=directory, key="run").lines == [directory]
+        again = start(g.stub, "pwd", cwd=directory, key="start")
+        assert collect(follow(g.stub, again.id)).lines == [directory]
 
 
 @pytest.mark.parametrize("silent", PROGRAMS.values(), ids=PROGRAMS)

@@ -16,6 +16,7 @@ from contract import (
     QUEUED,
     RUNNING,
     Code,
+    Stub,
     begin,
     collect,
     follow,
@@ -32,7 +33,7 @@ from contract import (
     write,
 )
 from gateway import alive, children, eventually, gateway, kill
-from hosts import Opens, needs_private_mounts, private_mounts, service_calls, user_service
+from hosts import SERVICE, Opens, needs_private_mounts, private_mounts, service_calls, user_service
 
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="only root runs for other users"),
@@ -42,13 +43,13 @@ HANGING = 40
 
 
 @contextlib.contextmanager
-def service():
+def service(*options, order=f"files {SERVICE}", **settings):
     """A gateway with the user service of hosts.py, and the file that lists its calls."""
     directory = Path(tempfile.mkdtemp(prefix="procgate-nss-", dir="/tmp"))
     directory.chmod(0o777)
     try:
-        wrapper, log = user_service(directory)
-        with gateway(wrapper=wrapper) as g:
+        wrapper, log = user_service(directory, order)
+        with gateway(*options, wrapper=wrapper, **settings) as g:
             yield g, log
     finally:
         shutil.rmtree(directory)
@@ -183,6 +184,24 @@ def test_a_user_unknown_to_the_user_service_is_refused():
         for _ in range(10):
             with refused(Code.INVALID_ARGUMENT, "USER_UNKNOWN"):
                 run(g.stub, "true", run_as="nss-nobody", cwd="/")
+
+
+def test_a_hanging_lookup_of_a_peer_does_not_delay_other_callers(tmp_path):
+    address = f"unix:{tmp_path}/socket"
+    options = ("--listen", address, "--listen", "127.0.0.1:0")
+    with service(*options, order=f"{SERVICE} files", start=False) as (g, log):
+        g.start(listeners=2)
+        g.targets = [target for target in g.targets if not target.startswith("unix:")]
+        with Bystander(g) as bystander:
+            hang = Path(f"{log}.hang")
+            hang.touch()
+            try:
+                stubs = [Stub(g.channel(target=address)) for _ in range(4)]
+                calls = [lambda stub=stub: info(stub).version for stub in stubs * 5]
+                known = {info(bystander.stub).version, "HOST_UNRESPONSIVE"}
+                assert set(outcomes(calls, bystander.is_not_delayed)) <= known
+            finally:
+                hang.unlink()
 
 
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
