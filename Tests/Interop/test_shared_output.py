@@ -1,4 +1,5 @@
-"""The arena that supervisor and gateway share: the gateway cannot write to it, and sends only the\noutput that was requested."""
+"""The arena that supervisor and gateway share: the gateway cannot write to it, and sends only the
+output that was requested."""
 
 import os
 import re
