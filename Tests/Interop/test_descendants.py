@@ -2,7 +2,6 @@
 and stopped."""
 
 import itertools
-import os
 import time
 
 import pytest
@@ -301,15 +300,16 @@ def test_a_stop_changes_nothing_if_no_descendant_lives(g):
     delete(g.stub, process.id)
 
 
-def test_descendants_of_ended_commands_do_not_count_as_running():
-    with gateway_with("no cgroups", "--max-running", "1") as g:
+@pytest.mark.parametrize("kind", KINDS)
+def test_descendants_of_ended_commands_do_not_count_as_running(kind):
+    with gateway_with(kind, "--max-running", "4") as g:
         pids = []
-        for _ in range(3):
+        for _ in range(6):
             ran = run(g.stub, "setsid " + SLEEPER, cwd="/", timeout=20)
             pids.append(int(ran.stdout))
         assert all(map(alive, pids))
         for pid in pids:
-            os.kill(pid, 9)
+            kill(pid)
 
 
 def test_a_shutdown_ends_the_descendants_of_ended_commands():
