@@ -264,16 +264,15 @@ def test_helpers_that_crash_at_once_are_restarted_with_back_off():
         assert collect(follow(g.stub, running.id)).stdout == b"alive\n"
 
 
-@pytest.mark.parametrize("number", [9, 19], ids=["killed", "stopped"])
-def test_a_helper_that_fails_harms_no_running_process(number):
+def test_a_helper_that_is_killed_harms_no_running_process():
     with gateway() as g:
         run(g.stub, "true", run_as="nobody", cwd="/")
         running = start(g.stub, "echo x; read x; echo $x")
         events = follow(g.stub, running.id)
         ran = until(events, has_lines(1))
         for pid, _ in helpers(g, running.pid):
-            kill(pid, number)
-        eventually(lambda: works(g), 40, "a command after that")
+            kill(pid)
+        eventually(lambda: works(g), 20, "a command after that")
         assert alive(running.pid)
         write(g.stub, running.id, b"alive\n")
         assert collect(events, ran).lines == ["x", "alive"]
