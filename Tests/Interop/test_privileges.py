@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 
 import pytest
 
@@ -42,19 +43,18 @@ def test_each_request_decides_for_its_own_process(stub):
         assert no_new_privileges(stub, run_as="daemon") == 1
 
 
-def test_a_setuid_program_works_if_the_request_allows_it(stub, tmp_path_factory):
-    program = tmp_path_factory.mktemp("setuid") / "id"
-    shutil.copy(shutil.which("id"), program)
-    for directory in program.parents[:3]:
+def test_a_setuid_program_works_if_the_request_allows_it(stub):
+    with tempfile.TemporaryDirectory(prefix="procgate-", dir="/tmp") as directory:
         os.chmod(directory, 0o755)
-    os.chown(program, 2, 2)
-    program.chmod(0o4755)
-    if os.statvfs(program).f_flag & os.ST_NOSUID:
-        pytest.skip("the test's directory is mounted nosuid")
-    command = f"{program} -u"
-    assert run(stub, command, run_as="nobody", cwd="/").stdout == b"65534\n"
-    allowed = run(stub, command, run_as="nobody", cwd="/", allow_new_privileges=True)
-    assert allowed.stdout == b"2\n"
+        program = shutil.copy(shutil.which("id"), directory)
+        os.chown(program, 2, 2)
+        os.chmod(program, 0o4755)
+        if os.statvfs(program).f_flag & os.ST_NOSUID:
+            pytest.skip("/tmp is mounted nosuid")
+        fields = dict(run_as="nobody", cwd="/")
+        assert run(stub, f"{program} -u", **fields).stdout == b"65534\n"
+        allowed = run(stub, f"{program} -u", allow_new_privileges=True, **fields)
+        assert allowed.stdout == b"2\n"
 
 
 def test_a_gateway_without_root_follows_the_same_rule():
