@@ -13,6 +13,7 @@ import pytest
 from contract import MiB, info, pb, run, start, stop
 from gateway import eventually, gateway, stat
 from test_crash import cut_links
+from test_endings import whole_messages
 from wire import SERVICE, Connection, message
 
 STREAM = SERVICE + "StreamOutput"
@@ -78,6 +79,8 @@ def test_a_follower_in_the_middle_of_a_message_does_not_hang_if_the_link_is_lost
             response = follower.responses[follower.id]
             ended = lambda: response.ended or response.reset is not None
             assert follower.until(lambda: ended() or len(follower.data) > MiB, 20)
+            # A status behind half a message would be taken for a broken stream.
+            assert not response.ended or whole_messages(follower.data)
         stop(g.connect(), process.id, grace_ms=0)
 
 
