@@ -345,6 +345,10 @@ extension Supervisor {
         guard process.launchedAt != nil else {
             return launchFailed(process, LaunchFailure(hungAfter: Self.longestLine))
         }
+        // Where no child was made at all it is the launcher that stands still.
+        if launcher.isUntouched(process.serial), process.stopAfterLaunch == nil {
+            launcher.killLauncher()
+        }
         launcher.killLate(process.serial)
         let hasEnded = process.stopAfterLaunch != nil && !process.wasKilledLate
         guard !hasEnded else {

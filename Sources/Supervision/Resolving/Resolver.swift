@@ -64,6 +64,9 @@ final class Resolver {
         return true
     }
 
+    /// Readable once the process has ended; -1 where it has not introduced itself.
+    var endDescriptor: Int32 { pidfd?.raw ?? -1 }
+
     /// Ends the process, whatever it is doing.
     func kill() {
         if let pidfd = pidfd?.raw { _ = clinux_pidfd_signal(pidfd, SIGKILL) }

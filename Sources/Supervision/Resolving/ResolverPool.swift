@@ -2,6 +2,7 @@
 // a user service or a file system that hangs on one of them delays no other. Knows no start and
 // no policy.
 
+import CLinux
 import DequeModule
 import LinuxIO
 
@@ -107,6 +108,16 @@ final class ResolverPool {
         let questions = resolvers.values.compactMap { $0.question?.value }
         for resolver in Array(resolvers.values) { remove(resolver) }
         return questions
+    }
+
+    /// Ends all of them, and waits for that, at most until `deadline`. For the supervisor's own end.
+    func end(until deadline: Instant) {
+        for resolver in resolvers.values { resolver.kill() }
+        for resolver in Array(resolvers.values) {
+            let end = resolver.endDescriptor
+            if end >= 0 { clinux_await_readable(end, max(0, (deadline - .now()).nanoseconds)) }
+            remove(resolver)
+        }
     }
 
     private func dispatch(_ now: Instant, _ control: Int32) {

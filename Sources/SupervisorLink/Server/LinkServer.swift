@@ -74,6 +74,7 @@ final class LinkServer {
     /// Returns after a shutdown.
     func run() throws {
         while !supervisor.isFinished { try turn() }
+        supervisor.close()
         // Whoever asked for the shutdown is told, where they listen.
         deliver()
     }
