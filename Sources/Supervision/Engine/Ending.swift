@@ -134,6 +134,7 @@ extension Supervisor {
     /// `hadPlace`: it counted among the running.
     func end(_ process: SupervisedProcess, hadPlace: Bool) {
         process.phase = .ended
+        census.ended[process.record.terminationReason, default: 0] += 1
         process.plan = nil
         closeDescriptors(of: process)
         abandonStdin(of: process, .notRunning)
