@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import metrics
-from contract import Code, begin, get, has_lines, info, pb, refused, run, spec, start, stop, until, wait
+from certificates import Authority
+from contract import Code, begin, get, has_lines, info, pb, refused, run, spec, start, stop, until
 from gateway import REPOSITORY, descriptors, eventually, gateway, kill, procgate, resident
 from metrics import LINE
 from wire import Connection
@@ -110,6 +111,13 @@ def test_the_table_of_the_documents_and_the_program_agree(measured):
     assert set(names) == set(metrics.families(measured.metrics))
 
 
+def test_each_metric_of_the_table_has_a_test():
+    here = Path(__file__).parent
+    tests = "".join((here / name).read_text() for name in ("test_metrics.py", "test_stalled_log.py"))
+    for name in documented():
+        assert re.search(rf"{name}(_count|_sum)?\b", tests), name
+
+
 def test_a_family_is_described_before_it_has_a_value(measured):
     kinds = metrics.families(measured.metrics)
     assert kinds["procgate_calls_total"] == "counter"
@@ -198,6 +206,19 @@ def test_a_known_load_is_counted_exactly():
                 while flood.recv(65536):
                     pass
         assert samples(g)['procgate_floods_total{kind="pings"}'] == 1
+
+
+def test_failed_handshakes_are_counted(tmp_path):
+    certificate, key = Authority(tmp_path / "ca").issue("gateway")
+    with with_metrics("--tls-certificate", certificate, "--tls-key", key) as g:
+        for count in (1, 2, 3):
+            with socket.create_connection(("127.0.0.1", g.port), 10) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\n\r\n" + bytes(2000))
+                with contextlib.suppress(ConnectionError):
+                    while plain.recv(4096):
+                        pass
+            eventually(lambda: samples(g)["procgate_handshakes_failed_total"] == count)
+        assert samples(g)["procgate_connections_total"] == 0
 
 
 def test_processes_are_counted_by_how_they_ended():
