@@ -132,6 +132,8 @@ class Gateway:
         self.entry = pwd.getpwnam(user) if user else None
         self.token = token
         self.process = None
+        # Where standard output and standard error go instead of the log, and other words of Popen.
+        self.popen = {}
         self.targets = []
         self.proxy_name, self.proxy = proxy or through, None
         self.channels = []
@@ -169,13 +171,14 @@ class Gateway:
             self.process = subprocess.Popen(
                 [*self.wrapper, *serve],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=self.popen.pop("stdout", log),
+                stderr=self.popen.pop("stderr", log),
                 env=self.environment,
                 cwd="/",
                 user=self.user,
                 group=self.entry and self.entry.pw_gid,
                 extra_groups=[] if self.user else None,
+                **self.popen,
             )
         running.add(self)
         return self

@@ -1140,6 +1140,11 @@ extension CensusReply: CMessage {
         self.outputBytes = fields.pointee.output_bytes
         self.spawned = fields.pointee.spawned
         self.spawnUs = fields.pointee.spawn_us
+        self.ended = try arena.map(fields.pointee.ended, fields.pointee.n_ended) {
+            (entry: UnsafeMutablePointer<Procgate__Internal__CensusReply__EndedEntry>)
+                throws(ProtobufError) in
+            (entry.pointee.key, entry.pointee.value)
+        }
     }
 
     package func write(
@@ -1158,6 +1163,14 @@ extension CensusReply: CMessage {
         fields.pointee.output_bytes = self.outputBytes
         fields.pointee.spawned = self.spawned
         fields.pointee.spawn_us = self.spawnUs
+        (fields.pointee.ended, fields.pointee.n_ended) = arena.map(
+            self.ended, layout: procgate__internal__census_reply__ended_entry__layout()
+        ) {
+            (entry: UnsafeMutablePointer<Procgate__Internal__CensusReply__EndedEntry>, key, value)
+            in
+            entry.pointee.key = key
+            entry.pointee.value = value
+        }
     }
 }
 

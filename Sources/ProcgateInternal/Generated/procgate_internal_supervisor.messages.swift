@@ -387,6 +387,9 @@ public struct CensusReply: ProtobufMessage {
     /// Since the supervisor's start: processes spawned, and how long that took together.
     public var spawned: UInt64 = 0
     public var spawnUs: UInt64 = 0
+    /// Since the supervisor's start: processes that ended, by the number of their termination reason
+    /// in the contract.
+    public var ended: [UInt32: UInt64] = [:]
 
     /// With every field at its default.
     public init() {}
