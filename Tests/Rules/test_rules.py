@@ -84,8 +84,6 @@ def test_every_rpc_of_the_contract_has_a_file_and_is_called_by_a_test():
     proto = (ROOT / "proto/procgate/v1/process.proto").read_text()
     rpcs = re.findall(r"^  rpc (\w+)\(", proto, re.M)
     assert len(rpcs) == 16
-    # A method of fleets, which this gateway answers with UNIMPLEMENTED.
-    rpcs.remove("SetCordon")
     calls = "".join(path.read_text() for path in (ROOT / "Tests/Interop").rglob("*.py"))
     for rpc in rpcs:
         assert (SOURCES / f"ProcgateServer/Methods/{rpc}.swift").exists(), rpc
@@ -100,8 +98,8 @@ def test_the_contract_is_named_in_its_reasons():
     codes = {
         "INVALID_ARGUMENT", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "ALREADY_EXISTS", "NOT_FOUND",
         "OUT_OF_RANGE", "FAILED_PRECONDITION", "DEADLINE_EXCEEDED", "SIGNAL_SCOPE_TREE",
-        # Of rights and fleets: known, never given yet.
-        "NOT_PERMITTED", "QUOTA_EXCEEDED", "WRONG_NODE",
+        # Of rights: known, never given yet.
+        "NOT_PERMITTED", "QUOTA_EXCEEDED",
     }
     reasons = set(re.findall(r"\b[A-Z]+_[A-Z_]+\b", comments)) - codes
     swift = (SOURCES / "ProcgateV1/ErrorReason.swift").read_text()
