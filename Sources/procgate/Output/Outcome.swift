@@ -17,7 +17,7 @@ enum Outcome {
         case .failed:
             throw Failure(
                 "the command could not be run: \(process.error ?? reason(process))",
-                status: failedStatus(process))
+                status: failedStatus(process.terminationReason, process.error ?? ""))
         case .queued, .running:
             throw Failure("the process has not ended, though the gateway said so")
         }
@@ -25,10 +25,8 @@ enum Outcome {
 
     /// The contract has no code for why a program was not executed: its supervisor says so in words,
     /// by the error of `execve`.
-    private static func failedStatus(_ process: ProcessSummary) -> ExitStatus {
-        guard process.terminationReason == .startFailed, let error = process.error,
-            error.hasPrefix("cannot execute '")
-        else { return .failure }
+    static func failedStatus(_ reason: TerminationReason?, _ error: String) -> ExitStatus {
+        guard reason == .startFailed, error.hasPrefix("cannot execute '") else { return .failure }
         return error.hasSuffix(": No such file or directory") ? .notFound : .notExecutable
     }
 
