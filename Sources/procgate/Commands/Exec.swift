@@ -51,10 +51,12 @@ struct Exec: AsyncParsableCommand {
         let relay = SignalRelay()
         let relaying = relay.start(signals)
         defer { relaying.cancel() }
-        let code = try await gateway.withSandbox { sandbox in
-            relay.connected(to: sandbox)
-            return terminal
-                ? try await session(sandbox, relay) : try await stream(sandbox, relay)
+        let code = try await relay.run {
+            try await gateway.withSandbox { sandbox in
+                relay.connected(to: sandbox)
+                return terminal
+                    ? try await session(sandbox, relay) : try await stream(sandbox, relay)
+            }
         }
         throw code
     }

@@ -13,6 +13,8 @@ final class SignalRelay: Sendable {
         /// Came before there was a process. At most two: the third ends this program.
         var early: [(action: SignalPlan.Action, number: Int32)] = []
         var resize: (@Sendable () async -> Void)?
+        /// A signal is about to end this program.
+        var isLeaving = false
     }
 
     private let state = Mutex(State())
@@ -45,9 +47,28 @@ final class SignalRelay: Sendable {
         }
     }
 
+    /// Runs what a signal may end. Where one does, its exit status is this program's, and nothing of
+    /// the end of `body` is told.
+    func run<Result>(_ body: () async throws -> Result) async throws -> Result {
+        do {
+            let result = try await body()
+            await stayWhileLeaving()
+            return result
+        } catch {
+            await stayWhileLeaving()
+            throw error
+        }
+    }
+
+    private func stayWhileLeaving() async {
+        guard state.withLock({ $0.isLeaving }) else { return }
+        await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+    }
+
     private func received(_ number: Int32) async {
         let (action, process) = state.withLock { state in
             let action = state.plan.action(for: number)
+            state.isLeaving = state.isLeaving || action == .leave || action == .passAndLeave
             if state.process == nil, action == .pass || action == .stop {
                 state.early.append((action, number))
             }
@@ -85,7 +106,10 @@ final class SignalRelay: Sendable {
     /// Ends this program at once, whether or not the gateway answers. The gateway hears of the end of
     /// the call as soon as it can, and kills the command unless it is to be kept.
     func leave(_ number: Int32) async -> Never {
-        let sandbox = state.withLock { $0.sandbox }
+        let sandbox = state.withLock { state in
+            state.isLeaving = true
+            return state.sandbox
+        }
         if let sandbox { await Farewell.cancel(sandbox) }
         Self.exit(by: number)
     }
