@@ -65,8 +65,8 @@ class Known(rpc.ProcessServiceServicer):
 
     def ListProcesses(self, request, context):
         start = int(request.cursor or 0)
-        page = self.ids[start : start + 2]
-        end = start + len(page)
+        end = start + min(2, request.limit or 100)
+        page = self.ids[start:end]
         return pb.ListProcessesResponse(
             processes=[self.process(id) for id in page],
             next_cursor=str(end) if end < len(self.ids) else "",

@@ -31,14 +31,14 @@ def told(done, status):
 def programs(tmp_path):
     plain = tmp_path / "plain"
     plain.write_text("#!/bin/sh\n")
-    garbage = tmp_path / "garbage"
-    garbage.write_bytes(b"\x00\x01\x02")
-    garbage.chmod(0o755)
-    return {"missing": tmp_path / "none", "directory": tmp_path, "plain": plain, "garbage": garbage}
+    return {
+        "missing": tmp_path / "none", "directory": tmp_path, "plain": plain,
+        "below": plain / "a file has none",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "name, status", [("missing", 127), ("directory", 126), ("plain", 126), ("garbage", 126)]
+    "name, status", [("missing", 127), ("directory", 126), ("plain", 126), ("below", 126)]
 )
 def test_a_program_that_cannot_be_executed_is_told_from_one_that_does_not_exist(
     served, programs, name, status
