@@ -119,8 +119,8 @@ struct OutputTests {
             (.startFailed, "cannot execute 'x': Permission denied", .notExecutable),
             (.startFailed, "cannot connect its pipes: Too many open files", .failure),
             (.queueTimeout, "cannot execute 'x': Permission denied", .failure),
-        ] as [(TerminationReason, String, ExitStatus)])
-    func statuses(reason: TerminationReason, error: String, status: ExitStatus) {
+        ] as [(TerminationReason, String, procgate.ExitStatus)])
+    func statuses(reason: TerminationReason, error: String, status: procgate.ExitStatus) {
         #expect(Outcome.failedStatus(reason, error) == status)
     }
 
