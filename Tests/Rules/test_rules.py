@@ -109,6 +109,20 @@ def test_the_contract_is_named_in_its_reasons():
         assert reason in tests, f"no test expects {reason}"
 
 
+def test_no_global_or_constant_is_a_c_struct_with_padding():
+    """Swift 6.3 lays those out too small (swiftlang/swift#90414): C writes behind them."""
+    kind = r"(?:termios|sigaction|stat|siginfo_t|epoll_event|posix_spawnattr_t|rusage|sockaddr\w*)"
+    made = re.compile(
+        rf"^(?:(?:\S+ )*var|.*\bstatic var|.*\blet) \w+(?:: {kind}\b| = {kind}\()", re.M
+    )
+    assert made.search("nonisolated(unsafe) private var cooked = termios()")
+    assert made.search("        let action = sigaction()")
+    assert not made.search("        var action = sigaction()")
+    for path in SOURCES.rglob("*.swift"):
+        found = made.search(path.read_text())
+        assert not found, f"{path.relative_to(ROOT)}: {found.group(0).strip()}"
+
+
 def test_every_file_says_what_it_is():
     for module in MAY_IMPORT:
         for path in swift_files(module):

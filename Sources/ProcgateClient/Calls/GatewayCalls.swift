@@ -278,9 +278,7 @@ final class GatewayCalls: Sendable {
     /// What the caller is told: first whether it was the caller's own doing.
     func error(_ status: GRPCStatus, processID: String? = nil) -> SandboxError {
         if isClosed { return SandboxError(.closed, "the sandbox was closed", processID: processID) }
-        if Task.isCancelled {
-            return SandboxError(.cancelled, "the task was cancelled", processID: processID)
-        }
+        if Task.isCancelled { return .taskCancelled(processID) }
         return SandboxError(status, processID: processID)
     }
 

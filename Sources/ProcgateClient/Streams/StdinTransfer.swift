@@ -100,13 +100,17 @@ final class StdinTransfer: @unchecked Sendable {
         return offset
     }
 
-    /// Nothing is written any more once this returns.
+    /// Nothing is written any more once this returns. Its writer may still be waiting for its input:
+    /// what that yields later is refused.
     func close() async {
         let task = watcher.withLock { $0.take() }
         openedCalls.finish()
         task?.cancel()
         await task?.value
-        sender = nil
+        try? await turn.take { () async throws(SandboxError) -> Void in
+            failure = failure ?? .taskCancelled(processID)
+            sender = nil
+        }
     }
 
     // MARK: Watching

@@ -17,11 +17,12 @@ struct List: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Those that stand so; may be repeated.", valueName: "status"))
+            "Only processes with this status; may be repeated.", valueName: "status"))
     var status: [ProcessStatus] = []
 
     @Option(
-        help: ArgumentHelp("Those with this label; may be repeated.", valueName: "k=v"))
+        help: ArgumentHelp(
+            "Only processes with this label; may be repeated.", valueName: "k=v"))
     var label: [KeyValueArgument] = []
 
     @Option(
@@ -32,6 +33,12 @@ struct List: AsyncParsableCommand {
 
     @Flag(help: "Go on with each change, until ^C.")
     var watch = false
+
+    @Flag(name: [.customShort("q"), .customLong("quiet")], help: "Print whole ids, nothing else.")
+    var quiet = false
+
+    @Flag(help: "Print whole ids in the table.")
+    var noTrunc = false
 
     func validate() throws {
         guard limit.map({ $0 > 0 }) ?? true else { throw ValidationError("--limit is at least 1") }
@@ -56,40 +63,35 @@ struct List: AsyncParsableCommand {
             cursor = page.nextCursor
         } while cursor != nil && found.count < limit
         if gateway.json {
-            return try await Output.line(JSON.array(found.map { JSON($0) }).indented)
+            let all = found.map { quiet ? JSON.string($0.id) : JSON($0) }
+            return try await Output.line(JSON.array(all).indented)
         }
+        let lines = quiet ? found.map(\.id) : table(of: found)
+        try await Output.write(Array(lines.map { $0 + "\n" }.joined().utf8))
+    }
+
+    private func table(of found: [ProcessSummary]) -> [String] {
         let now = ProcessText.now
         var table = Table(ProcessText.headings)
-        for process in found { table.append(ProcessText.row(process, now: now)) }
+        for process in found { table.append(row(process, now: now)) }
         let lines = table.lines(width: width)
         let style = Style.output
-        var text = style.heading(lines[0]) + "\n"
-        for (process, line) in zip(found, lines.dropFirst()) {
-            text += coloured(line, process, style) + "\n"
-        }
-        try await Output.write(Array(text.utf8))
+        return [style.heading(lines[0])]
+            + zip(found, lines.dropFirst()).map { coloured($1, $0, style) }
     }
 
     private func follow(_ sandbox: Sandbox) async throws {
-        // An id has 26 characters; the others are as wide as they mostly get.
-        let widths = [26, 9, 8, 6, 8]
+        // The other columns are as wide as they mostly get.
+        let widths = [noTrunc ? 26 : ProcessID.shownCharacters, 9, 8, 6, 8]
         var left = limit ?? .max
         let style = Style.output
-        if !gateway.json {
-            try await Output.line(
-                style.heading(Table.line(ProcessText.headings, widths, width: width)))
+        if !gateway.json && !quiet {
+            let heading = Table.line(ProcessText.headings, widths, width: width)
+            try await Output.line(style.heading(heading))
         }
         for try await change in sandbox.processes.watch(labels: label.dictionary) {
-            if case .process(let process) = change, !status.isEmpty,
-                !status.contains(process.status)
-            {
-                continue
-            }
-            if gateway.json {
-                try await Output.line(JSON(change).text)
-            } else {
-                try await Output.line(line(change, widths, style))
-            }
+            guard let line = line(change, widths, style) else { continue }
+            try await Output.line(line)
             left -= 1
             if left == 0 { return }
         }
@@ -98,20 +100,33 @@ struct List: AsyncParsableCommand {
     /// Of the terminal as it is now: it may have been resized. `nil` where there is none.
     private var width: Int? { Terminal.isOutput ? Terminal.size.columns : nil }
 
-    private func line(_ change: ProcessChange, _ widths: [Int], _ style: Style) -> String {
+    /// `nil` for a change that is not to be shown.
+    private func line(_ change: ProcessChange, _ widths: [Int], _ style: Style) -> String? {
         switch change {
         case .process(let process):
-            let row = ProcessText.row(process, now: ProcessText.now)
-            return coloured(Table.line(row, widths, width: width), process, style)
+            guard status.isEmpty || status.contains(process.status) else { return nil }
+            if quiet { return gateway.json ? JSON.string(process.id).text : process.id }
+            if gateway.json { return JSON(change).text }
+            let line = Table.line(row(process, now: ProcessText.now), widths, width: width)
+            return coloured(line, process, style)
         case .deleted(let id):
-            return Table.line([id, "forgotten", "", "", "", ""], widths, width: width)
+            if quiet { return nil }
+            if gateway.json { return JSON(change).text }
+            return Table.line([shown(id), "forgotten", "", "", "", ""], widths, width: width)
         }
+    }
+
+    private func shown(_ id: String) -> String { noTrunc ? id : ProcessID.cut(id) }
+
+    private func row(_ process: ProcessSummary, now: UnixMilliseconds) -> [String] {
+        ProcessText.row(process, id: shown(process.id), now: now)
     }
 
     /// The status stands second, behind the id.
     private func coloured(_ line: String, _ process: ProcessSummary, _ style: Style) -> String {
         let status = process.status.rawValue
-        guard style.isColoured, let place = line.dropFirst(process.id.count).firstRange(of: status)
+        guard style.isColoured,
+            let place = line.dropFirst(shown(process.id).count).firstRange(of: status)
         else { return line }
         return line.replacingCharacters(
             in: place, with: style.status(process.status, status))
