@@ -11,13 +11,13 @@ struct LineTests {
     func dropping() {
         var queue = LineQueue(limitBytes: 10)
         var buffer: [UInt8] = []
-        #expect(queue.add("one"))
-        #expect(!queue.add("too long"))
+        #expect(queue.add("one") == true)
+        #expect(queue.add("too long") == false)
         // It would fit, and would stand where the gap is.
-        #expect(!queue.add("x"))
+        #expect(queue.add("x") == false)
         #expect(queue.take(into: &buffer) == 2)
         #expect(buffer == Array("one\n".utf8))
-        #expect(queue.add("x"))
+        #expect(queue.add("x") == true)
         #expect(queue.take(into: &buffer) == 0)
         #expect(buffer == Array("x\n".utf8))
     }
@@ -25,8 +25,8 @@ struct LineTests {
     @Test("A line that is longer than the queue is kept if it is the only one")
     func longLine() {
         var queue = LineQueue(limitBytes: 4)
-        #expect(queue.add("longer"))
-        #expect(!queue.add(""))
+        #expect(queue.add("longer") == true)
+        #expect(queue.add("") == false)
     }
 
     @Test("Lines that could not be written are announced with the next")
@@ -34,7 +34,7 @@ struct LineTests {
         var queue = LineQueue(limitBytes: 100)
         var buffer: [UInt8] = []
         queue.addDropped(3)
-        #expect(!queue.add("late"))
+        #expect(queue.add("late") == false)
         #expect(queue.take(into: &buffer) == 4)
         #expect(buffer.isEmpty)
     }
@@ -91,11 +91,11 @@ struct LineTests {
     @Test("Requests for a reload that come during one are answered by one more")
     func reloads() {
         var reloads = PendingReloads()
-        #expect(reloads.request())
-        #expect(!reloads.request())
-        #expect(!reloads.request())
-        #expect(reloads.finish())
-        #expect(!reloads.finish())
-        #expect(reloads.request())
+        #expect(reloads.request() == true)
+        #expect(reloads.request() == false)
+        #expect(reloads.request() == false)
+        #expect(reloads.finish() == true)
+        #expect(reloads.finish() == false)
+        #expect(reloads.request() == true)
     }
 }
