@@ -106,8 +106,8 @@ private final class Typing: Sendable {
     private static let interruptKey: UInt8 = 0x03
     /// So many without a sign of the process raise the question whether the gateway answers.
     private static let mostInterrupts = 3
-    /// How long the beginning of the detach keys is kept back.
-    private static let keyMilliseconds: Int32 = 300
+    /// How long the beginning of the detach keys is kept back: it reaches the command within 500 ms.
+    private static let keyMilliseconds: Int32 = 250
 
     private let session: AttachSession
     private let isTerminal: Bool
