@@ -161,6 +161,21 @@ public struct Processes: Sendable {
         }
     }
 
+    /// Every process of these nodes of a fleet: one node after the other, newest first on each.
+    ///
+    /// - Parameter nodes: their names.
+    /// - Throws: From the iteration, once every node was asked: the first node's error, whose
+    ///   message names it, where one did not answer.
+    public func all(
+        onEveryNode nodes: [String], status: [ProcessStatus] = [], labels: [String: String] = [:]
+    ) -> NodePages {
+        NodePages(
+            nodes: nodes.map { node in
+                let processes = Processes(calls: GatewayCalls(of: calls, on: node))
+                return (node, processes.all(status: status, labels: labels))
+            })
+    }
+
     /// The processes that match as they stand, then each change of their status, until the
     /// iteration is dropped.
     public func watch(labels: [String: String] = [:]) -> ProcessChanges {

@@ -87,6 +87,32 @@ public final class Sandbox: Sendable {
         }
     }
 
+    /// The same gateways, with calls that name no process for one node of a fleet: starts,
+    /// listings, watches, ``info()`` and ``setCordon(_:)``. Calls of a process reach its node by
+    /// its id, whatever this is.
+    ///
+    /// Both share one connection: ``close()`` of either ends both.
+    ///
+    /// - Parameter node: the name that `procgate serve --node` gave to the gateway.
+    public func on(node: String) -> Sandbox {
+        Sandbox(calls: GatewayCalls(of: calls, on: node))
+    }
+
+    /// Has the gateway refuse new processes, or accept them again. Processes that run or wait go
+    /// on, and every other call works.
+    ///
+    /// - Throws: ``SandboxError/Reason/notPermitted``, ``SandboxError/Reason/wrongNode``,
+    ///   ``SandboxError/Reason/gatewayUnavailable``.
+    public func setCordon(_ isOn: Bool) async throws {
+        var request = SetCordonRequest()
+        request.cordoned = isOn
+        do {
+            _ = try await calls.unary(ProcessService.setCordon, request)
+        } catch {
+            throw forCaller(error)
+        }
+    }
+
     /// Starting processes and finding them again.
     public var processes: Processes { Processes(calls: calls) }
 

@@ -251,7 +251,7 @@ struct ExecTests {
                 }
             }
             #expect(seen == ["queued queued", "started running", "out\n"])
-            #expect(stream.process.status == .exited)
+            #expect(stream.process.status == .exited, "\(stream.process.summary)")
         }
     }
 

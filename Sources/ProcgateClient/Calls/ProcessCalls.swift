@@ -50,18 +50,19 @@ extension GatewayCalls {
     }
 
     func exec(_ request: ExecRequest) -> ResponseStream<ProcessEvent> {
-        channel.serverStreaming(ProcessService.exec, request, options: options)
+        channel.serverStreaming(ProcessService.exec, request, options: options())
     }
 
     func streamOutput(_ request: StreamOutputRequest) -> EventResponses {
-        channel.serverStreaming(ProcessService.streamOutput, request, options: options)
-            .makeAsyncIterator()
+        channel.serverStreaming(
+            ProcessService.streamOutput, request, options: options(for: request.processId)
+        ).makeAsyncIterator()
     }
 
     func watch(
         _ request: WatchProcessesRequest
     ) -> ResponseStream<WatchProcessesResponse>.AsyncIterator {
-        channel.serverStreaming(ProcessService.watchProcesses, request, options: options)
+        channel.serverStreaming(ProcessService.watchProcesses, request, options: options())
             .makeAsyncIterator()
     }
 
@@ -69,7 +70,9 @@ extension GatewayCalls {
         _ first: AttachRequest
     ) async throws(GRPCStatus) -> (AttachSender, EventResponses) {
         let session = makeRequestKey()
-        var options = options
+        var joined: String?
+        if case .join(let join) = first.message { joined = join.processId }
+        var options = options(for: joined)
         options.metadata.append(Fence.nameField, session)
         let call = channel.bidirectional(ProcessService.attach, options: options)
         try await call.send(first)
@@ -98,8 +101,10 @@ extension GatewayCalls {
         return events
     }
 
-    func streamStdin() -> StdinSender {
-        StdinSender(call: channel.clientStreaming(ProcessService.streamStdin, options: options))
+    func streamStdin(of processID: String) -> StdinSender {
+        StdinSender(
+            call: channel.clientStreaming(
+                ProcessService.streamStdin, options: options(for: processID)))
     }
 }
 
@@ -127,7 +132,8 @@ extension GatewayCalls {
             do {
                 return try await attempt(
                     ProcessService.wait, request,
-                    timeout: min(left, Self.longestTime) + Self.answerTime)
+                    timeout: min(left, Self.longestTime) + Self.answerTime,
+                    processID: request.processId)
             } catch {
                 let failure = self.error(error, processID: request.processId)
                 if failure.reason != .deadlineExceeded {
@@ -154,7 +160,7 @@ extension GatewayCalls {
         var isInDoubt = false
         while true {
             do {
-                _ = try await attempt(ProcessService.deleteProcess, request)
+                _ = try await attempt(ProcessService.deleteProcess, request, processID: id)
                 return
             } catch {
                 let failure = self.error(error, processID: id)

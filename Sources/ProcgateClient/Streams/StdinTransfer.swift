@@ -197,12 +197,14 @@ final class StdinTransfer: @unchecked Sendable {
         request.position = .offset(offset)
         request.data = window.first.map { Array($0) } ?? []
         request.eof = eof
-        return try await calls.attempt(ProcessService.writeStdin, request).stdinBytes
+        return try await calls.attempt(
+            ProcessService.writeStdin, request, processID: processID
+        ).stdinBytes
     }
 
     private func openSender() async throws(GRPCStatus) -> StdinSender {
         if let sender { return sender }
-        let open = calls.streamStdin()
+        let open = calls.streamStdin(of: processID)
         sender = open
         sentPieces = 0
         openedCalls.yield(open.call.ending)

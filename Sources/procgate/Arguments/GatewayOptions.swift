@@ -40,6 +40,12 @@ struct GatewayOptions: ParsableArguments {
             "The certificate's key, PEM. (default: $PROCGATE_TLS_KEY)", valueName: "path"))
     var tlsKey: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "The node of a fleet to ask. Calls about a process find its node by the id.",
+            valueName: "name"))
+    var node: String?
+
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -51,7 +57,7 @@ struct GatewayOptions: ParsableArguments {
         do {
             let sandbox = try await Sandbox.connect(fullAddress, token: try token(), tls: tls)
             do {
-                let result = try await body(sandbox)
+                let result = try await body(node.map { sandbox.on(node: $0) } ?? sandbox)
                 await sandbox.close()
                 return result
             } catch {
@@ -71,6 +77,7 @@ struct GatewayOptions: ParsableArguments {
                     + "HOST:PORT or unix:PATH")
         }
         guard tokenFile != "" else { throw ValidationError("--token-file names no file") }
+        guard node != "" else { throw ValidationError("--node names no node") }
         guard (certificatePath == nil) == (keyPath == nil) else {
             throw ValidationError("--tls-certificate and --tls-key go together")
         }

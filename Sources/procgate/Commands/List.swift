@@ -40,7 +40,32 @@ struct List: AsyncParsableCommand {
     @Flag(help: "Print whole ids in the table.")
     var noTrunc = false
 
+    @Flag(help: "Ask every node of --nodes, or of $PROCGATE_NODES.")
+    var allNodes = false
+
+    @Option(
+        help: ArgumentHelp(
+            "The nodes to ask, separated by commas. (default: $PROCGATE_NODES)",
+            valueName: "a,b"))
+    var nodes: String?
+
+    /// Of a fleet; empty where the gateway alone is asked.
+    private var nodeNames: [String] {
+        guard allNodes else { return [] }
+        return (nodes ?? environment("PROCGATE_NODES") ?? "").split(separator: ",")
+            .map { $0.filter { !$0.isWhitespace } }.filter { !$0.isEmpty }
+    }
+
     func validate() throws {
+        guard nodes == nil || allNodes else {
+            throw ValidationError("--nodes goes with --all-nodes")
+        }
+        guard !allNodes || !nodeNames.isEmpty else {
+            throw ValidationError("--all-nodes needs the names of the nodes: give --nodes A,B")
+        }
+        guard !allNodes || (!watch && gateway.node == nil) else {
+            throw ValidationError("--all-nodes goes with neither --watch nor --node")
+        }
         guard limit.map({ $0 > 0 }) ?? true else { throw ValidationError("--limit is at least 1") }
     }
 
@@ -52,16 +77,38 @@ struct List: AsyncParsableCommand {
     }
 
     private func list(_ sandbox: Sandbox) async throws {
-        let limit = limit ?? 100
+        guard allNodes else { return try await print(try await processes(of: sandbox)) }
+        var found: [ProcessSummary] = []
+        var failures: [Failure] = []
+        for node in nodeNames {
+            do {
+                found += try await processes(of: sandbox.on(node: node))
+            } catch let error as SandboxError {
+                failures.append(
+                    Failure("node \(node) does not answer: \(error.message)", status: .unreachable))
+            }
+        }
+        found.sort { $0.createdAt > $1.createdAt }
+        try await print(Array(found.prefix(mostListed)))
+        guard failures.isEmpty else { throw Failures(all: failures) }
+    }
+
+    private var mostListed: Int { limit ?? 100 }
+
+    private func processes(of sandbox: Sandbox) async throws -> [ProcessSummary] {
         var found: [ProcessSummary] = []
         var cursor: String?
         repeat {
             let page = try await sandbox.processes.list(
-                status: status, limit: min(limit - found.count, 1000), cursor: cursor,
+                status: status, limit: min(mostListed - found.count, 1000), cursor: cursor,
                 labels: label.dictionary)
             found += page.data
             cursor = page.nextCursor
-        } while cursor != nil && found.count < limit
+        } while cursor != nil && found.count < mostListed
+        return found
+    }
+
+    private func print(_ found: [ProcessSummary]) async throws {
         if gateway.json {
             let all = found.map { quiet ? JSON.string($0.id) : JSON($0) }
             return try await Output.line(JSON.array(all).indented)

@@ -105,6 +105,8 @@ enum ProcessText {
     static func page(_ info: GatewayInfo) -> [String] {
         lines([
             ("version", info.version),
+            ("node", info.node),
+            ("cordoned", info.isCordoned ? "yes" : nil),
             ("instance", info.instanceID),
             ("limits", info.limitsEnforced?.rawValue),
             ("max running", String(info.maxRunning)),
