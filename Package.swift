@@ -179,3 +179,17 @@ let package = Package(
             ] + nio),
     ]
 )
+
+// The fuzzers, which link a main of the compiler's own: only where `make fuzz` asks for them.
+if Context.environment["PROCGATE_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "fuzz",
+            dependencies: [
+                "HTTP2", "GRPCWire", "Protobuf", "ProcgateV1", "ProcgateInternal", "GRPCProtos",
+                "OutputLog", "Supervision", "SupervisorLink", "LinuxIO", "CLinux",
+                "ProcgateServer", .product(name: "NIOEmbedded", package: "swift-nio"),
+            ] + nio,
+            path: "Tests/Fuzz/Targets",
+            swiftSettings: swift))
+}

@@ -82,13 +82,19 @@ public final class SupervisorLink: @unchecked Sendable {
             )
             .withConnectedSocket(socket.descriptor.release())
             .flatMapThrowing { channel in
-                let link = SupervisorLink(
-                    eventLoop: eventLoop, facts: facts, arena: arena,
-                    observer: observer())
-                link.channel = channel
-                try channel.pipeline.syncOperations.addHandler(LinkHandler(link))
-                return link
+                try attach(to: channel, facts: facts, arena: arena, observer: observer())
             }
+    }
+
+    /// A link over `channel`, whose peer has said Welcome. On the channel's loop.
+    static func attach(
+        to channel: any Channel, facts: SupervisorFacts, arena: ArenaMapping, observer: Observer
+    ) throws -> SupervisorLink {
+        let link = SupervisorLink(
+            eventLoop: channel.eventLoop, facts: facts, arena: arena, observer: observer)
+        link.channel = channel
+        try channel.pipeline.syncOperations.addHandler(LinkHandler(link))
+        return link
     }
 
     public var isLost: Bool { loss != nil }
