@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import grpc
@@ -25,7 +26,7 @@ def refused_to_serve(*options, **settings):
         assert code != 0
         lines = g.log().strip().splitlines()
         assert len(lines) == 1, f"not one line:\n{g.log()}"
-        eventually(lambda: g.find_supervisor() is None, 5, "the end of its supervisor")
+        eventually(lambda: g.find_supervisor() is None, what="the end of its supervisor")
         return code, lines[0]
 
 
@@ -291,19 +292,23 @@ def test_the_state_directory_is_closed_to_others():
 def wrong_code(g):
     """What a wrong token is answered with, over a connection of its own."""
     with pytest.raises(grpc.RpcError) as caught:
-        info(Stub(g.channel(), [("authorization", "Bearer wrong")], deadline=5))
+        info(Stub(g.channel(), [("authorization", "Bearer wrong")]))
     return caught.value.code()
 
 
 def test_wrong_tokens_are_limited_over_all_connections_and_soon_forgiven():
     with gateway() as g:
+        began = time.monotonic()
         codes = [wrong_code(g) for _ in range(60)]
+        # Twenty at once, and one more each second.
+        most = 20 + time.monotonic() - began
         assert codes[:20] == [Code.UNAUTHENTICATED] * 20
-        assert codes.count(Code.RESOURCE_EXHAUSTED) > 20
+        assert codes.count(Code.UNAUTHENTICATED) <= most
+        assert codes.count(Code.RESOURCE_EXHAUSTED) >= 60 - most
         # A right token is never held up by that.
         assert info(g.stub).version
         # However many there were, one more second is one more try.
-        eventually(lambda: wrong_code(g) == Code.UNAUTHENTICATED, 5, "another try")
+        eventually(lambda: wrong_code(g) == Code.UNAUTHENTICATED, what="another try")
 
 
 def test_a_token_file_may_come_from_another_system(tmp_path):

@@ -250,8 +250,11 @@ private struct Transcript {
             #expect(!taken, "\(ordinal) \(firstSeq) \(lastSeq)")
         }
         let log = try LogHarness(retainBytes: 1 << 20, capacityBytes: 1 << 20)
-        #expect(log.index.append(ordinal: 0, offset: 0, firstSeq: 5, end: 40, lastSeq: 5))
-        #expect(!log.index.append(ordinal: 1, offset: 1024, firstSeq: 5, end: 40, lastSeq: 6))
+        let first = log.index.append(ordinal: 0, offset: 0, firstSeq: 5, end: 40, lastSeq: 5)
+        #expect(first)
+        let second = log.index.append(
+            ordinal: 1, offset: 1024, firstSeq: 5, end: 40, lastSeq: 6)
+        #expect(!second)
     }
 
     @Test(arguments: [0, 1, 5, 28, 30]) func aCursorStopsAtADamagedRecord(byte: Int) throws {
