@@ -26,7 +26,7 @@ FUZZ_PACKAGES := dpkg-dev debian-archive-keyring
 SECONDS_EACH ?= 600
 
 .PHONY: all setup setup-tests build build-interop run test test-swift test-interop test-outside \
-	fuzz fuzz-build fuzz-quick bench generate check format lint clean
+	fuzz fuzz-build fuzz-quick sanitize sanitize-thread bench generate check format lint clean
 
 all: build
 
@@ -80,6 +80,14 @@ fuzz-quick: fuzz-build
 
 fuzz: fuzz-build
 	@Tests/Fuzz/run quick $(SECONDS_EACH)
+
+# Every test with AddressSanitizer, and UndefinedBehaviorSanitizer in this package's C.
+sanitize: setup-tests
+	Tests/Sanitizers/run address
+
+# The Swift tests with ThreadSanitizer. Nightly: it takes long.
+sanitize-thread: setup-tests
+	Tests/Sanitizers/run thread
 
 $(VENV)/installed: Tests/Interop/requirements.txt
 	@$(call install,python3-venv)

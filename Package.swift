@@ -13,6 +13,12 @@ let nio: [Target.Dependency] = [
     .product(name: "NIOPosix", package: "swift-nio"),
 ]
 
+/// The C of this package says where its behaviour is undefined, in builds with a sanitizer: see
+/// `Tests/Sanitizers`.
+let c: [CSetting] =
+    Context.environment["PROCGATE_SANITIZE"] == nil
+    ? [] : [.unsafeFlags(["-fsanitize=undefined"])]
+
 /// A Swift target of this package with the settings that all of them share.
 func swiftTarget(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: swift)
@@ -50,8 +56,8 @@ let package = Package(
             name: "CProtobufC", pkgConfig: "libprotobuf-c",
             providers: [.apt(["libprotobuf-c-dev"]), .brew(["protobuf-c"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
-        .target(name: "CLinux"),
-        .target(name: "CProtos", dependencies: ["CProtobufC"]),
+        .target(name: "CLinux", cSettings: c),
+        .target(name: "CProtos", dependencies: ["CProtobufC"], cSettings: c),
         .target(name: "CGRPCTesting", dependencies: ["CProtobufC"]),
         .target(name: "CTestProtos", dependencies: ["CProtobufC"], path: "Tests/CTestProtos"),
 

@@ -25,6 +25,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("PROCGATE", str(REPOSITORY / ".build/release/procgate"))
 LISTENING = re.compile(r"listening on ([^\s\"',]+)")
 PR_SET_CHILD_SUBREAPER = 36
+# The binary was built with a sanitizer: see Tests/Sanitizers.
+SANITIZED = bool(os.environ.get("PROCGATE_SANITIZED"))
 
 # Through which proxy all cleartext channels go: one of proxies.NAMES, or none.
 through = None
@@ -102,7 +104,11 @@ def zombies(parent):
 
 
 def resident(pid, kind="VmRSS"):
-    """Bytes. `RssAnon` is without the arena, whose pages are kept for the next process."""
+    """Bytes. `RssAnon` is without the arena, whose pages are kept for the next process.
+
+    Under a sanitizer sizes mean nothing, since it keeps what is freed: then always 0."""
+    if SANITIZED:
+        return 0
     found = re.search(kind + r":\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found.group(1)) * 1024 if found else 0
 

@@ -205,8 +205,8 @@ struct RestartTests {
         try await withGateway("--resume-window", "500ms") { gateway, sandbox in
             let (started, continuation) = AsyncStream<String>.makeStream()
             let task = Task {
-                try await sandbox.exec("echo $$; exec sleep 1000") { chunk in
-                    continuation.yield(chunk.text)
+                try await sandbox.exec("echo $$; exec sleep 1000") { event in
+                    if case .stdout(let chunk) = event { continuation.yield(chunk.text) }
                     continuation.finish()
                 }
             }
