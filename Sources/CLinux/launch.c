@@ -1,28 +1,23 @@
+// The child of a launch, from its clone to its execve. It runs on a stack of its own in the
+// launcher's memory while the launcher's thread that made it is suspended (CLONE_VFORK).
 #define _GNU_SOURCE
-#include "launch.h"
-#include "heap.h"
+#include "launching.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>
 #include <linux/sched.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef SYS_clone3
 #define SYS_clone3 435
-#endif
-#ifndef SYS_close_range
-#define SYS_close_range 436
 #endif
 #ifndef CLONE_INTO_CGROUP
 #define CLONE_INTO_CGROUP 0x200000000ULL
@@ -35,18 +30,10 @@
 int clone(int (*function)(void *), void *stack, int flags, void *argument, ...);
 
 enum {
-    CHILD_STACK_BYTES = 128 * 1024,
-    MOST_DESCRIPTORS = 4,
     KERNEL_SIGNALS = 64,
     KERNEL_MASK_BYTES = 8,
-};
-
-/// All that a child needs; filled in by the launcher, read by the child in its memory.
-struct child {
-    struct clinux_launch *launch;
-    int descriptors[MOST_DESCRIPTORS];
-    pid_t supervisor;
-    uint64_t ignored_signals;
+    /// The start of a file that is searched for the name of its interpreter.
+    PROGRAM_HEAD_BYTES = 4096,
 };
 
 static int resource_of(enum clinux_limit_kind kind) {
@@ -80,6 +67,48 @@ static _Noreturn void fail(struct clinux_launch *launch, int step) {
     _exit(127);
 }
 
+/// Copies the name of an interpreter, which ends at white space or at `end`.
+static void copy_name(struct clinux_launch *launch, const char *name, const char *end) {
+    size_t count = 0;
+    while (name < end && count + 1 < sizeof launch->interpreter) {
+        char byte = name[count];
+        if (name + count >= end || byte == 0 || byte == ' ' || byte == '\t' || byte == '\n') break;
+        launch->interpreter[count++] = byte;
+    }
+    launch->interpreter[count] = 0;
+}
+
+/// Names the interpreter that the file asks for, by its first line or its ELF header: a file that
+/// is there and is not found by execve lacks that one.
+static void name_interpreter(struct clinux_launch *launch, const char *path) {
+    char head[PROGRAM_HEAD_BYTES];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) return;
+    ssize_t count = read(fd, head, sizeof head);
+    close(fd);
+    const char *end = head + (count > 0 ? count : 0);
+    if (count > 2 && head[0] == '#' && head[1] == '!') {
+        const char *name = head + 2;
+        while (name < end && (*name == ' ' || *name == '\t')) name++;
+        copy_name(launch, name, end);
+        return;
+    }
+    Elf64_Ehdr file;
+    if (count < (ssize_t)sizeof file || memcmp(head, ELFMAG, SELFMAG) != 0 ||
+        head[EI_CLASS] != ELFCLASS64)
+        return;
+    memcpy(&file, head, sizeof file);
+    for (unsigned i = 0; i < file.e_phnum; i++) {
+        Elf64_Phdr part;
+        uint64_t at = file.e_phoff + (uint64_t)i * sizeof part;
+        if (file.e_phoff > sizeof head || at + sizeof part > (uint64_t)count) return;
+        memcpy(&part, head + at, sizeof part);
+        if (part.p_type != PT_INTERP || part.p_offset >= (uint64_t)count) continue;
+        copy_name(launch, head + part.p_offset, end);
+        return;
+    }
+}
+
 static void execute(struct clinux_launch *launch) {
     bool denied = false;
     for (char *const *path = launch->paths; *path != NULL; path++) {
@@ -91,6 +120,9 @@ static void execute(struct clinux_launch *launch) {
             return;
         case EACCES: denied = true; break;
         case ENOENT:
+            if (launch->interpreter[0] == 0) name_interpreter(launch, *path);
+            errno = ENOENT;
+            break;
         case ENOTDIR:
         case ESTALE:
         case ENODEV:
@@ -99,7 +131,10 @@ static void execute(struct clinux_launch *launch) {
         }
     }
     // As execvp: a file that may not be executed tells more than one that is missing.
-    if (denied) errno = EACCES;
+    if (denied) {
+        errno = EACCES;
+        launch->interpreter[0] = 0;
+    }
 }
 
 static void become_user(struct clinux_launch *launch) {
@@ -181,8 +216,7 @@ static int child_main(void *argument) {
     }
 
     reset_signals(child);
-    uint64_t none = 0;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, KERNEL_MASK_BYTES);
+    clinux_block_signals(false);
     execute(launch);
     fail(launch, CLINUX_STEP_EXECUTE);
 }
@@ -233,10 +267,25 @@ static long clone_onto_stack(struct clone_args *arguments, struct child *child) 
     return result;
 }
 
-/// Makes the child, and returns once it executes the command or has failed. Its pidfd,
-/// or -1 with errno set.
-static int make_child(struct child *child, char *stack, int cgroup) {
-    static bool without_clone3 = false;
+uint64_t clinux_ignored_signals(void) {
+    uint64_t ignored = 0;
+    for (int number = 1; number <= KERNEL_SIGNALS; number++) {
+        struct kernel_sigaction action;
+        if (syscall(SYS_rt_sigaction, number, NULL, &action, KERNEL_MASK_BYTES) == 0 &&
+            action.handler == (void *)SIG_IGN)
+            ignored |= UINT64_C(1) << (number - 1);
+    }
+    return ignored;
+}
+
+void clinux_block_signals(bool block) {
+    uint64_t mask = block ? ~UINT64_C(0) : 0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, KERNEL_MASK_BYTES);
+}
+
+int clinux_make_child(struct child *child, char *stack, int cgroup) {
+    // Several threads may learn it at once: they all learn the same.
+    static _Atomic bool without_clone3 = false;
     int pidfd = -1;
     if (!without_clone3) {
         struct clone_args arguments;
@@ -263,176 +312,4 @@ static int make_child(struct child *child, char *stack, int cgroup) {
         child_main, stack + CHILD_STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_PARENT,
         child, &pidfd);
     return pid > 0 ? pidfd : -1;
-}
-
-static ssize_t receive(int fd, uint32_t *slot, int *descriptors, int *count, int flags) {
-    struct iovec part = {slot, sizeof *slot};
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int) * MOST_DESCRIPTORS)];
-    } control;
-    struct msghdr message = {
-        .msg_iov = &part,
-        .msg_iovlen = 1,
-        .msg_control = control.bytes,
-        .msg_controllen = sizeof control.bytes,
-    };
-    ssize_t received;
-    do {
-        received = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | flags);
-    } while (received < 0 && errno == EINTR);
-    *count = 0;
-    struct cmsghdr *header = received > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    if (header != NULL && header->cmsg_type == SCM_RIGHTS) {
-        *count = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        memcpy(descriptors, CMSG_DATA(header), sizeof(int) * (size_t)*count);
-    }
-    return received;
-}
-
-static ssize_t transmit(int fd, uint32_t slot, const int *descriptors, int count) {
-    struct iovec part = {&slot, sizeof slot};
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int) * MOST_DESCRIPTORS)];
-    } control;
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    if (count > 0) {
-        memset(&control, 0, sizeof control);
-        message.msg_control = control.bytes;
-        message.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count);
-        control.header.cmsg_level = SOL_SOCKET;
-        control.header.cmsg_type = SCM_RIGHTS;
-        control.header.cmsg_len = CMSG_LEN(sizeof(int) * (size_t)count);
-        memcpy(CMSG_DATA(&control.header), descriptors, sizeof(int) * (size_t)count);
-    }
-    ssize_t sent;
-    do {
-        sent = sendmsg(fd, &message, MSG_NOSIGNAL);
-    } while (sent < 0 && errno == EINTR);
-    return sent;
-}
-
-static uint64_t ignored_signals(void) {
-    uint64_t ignored = 0;
-    for (int number = 1; number <= KERNEL_SIGNALS; number++) {
-        struct kernel_sigaction action;
-        if (syscall(SYS_rt_sigaction, number, NULL, &action, KERNEL_MASK_BYTES) == 0 &&
-            action.handler == (void *)SIG_IGN)
-            ignored |= UINT64_C(1) << (number - 1);
-    }
-    return ignored;
-}
-
-/// What `ps` shows, so that this process is not taken for a second supervisor.
-static void rename_process(void) {
-    static const char name[] = "procgate-launcher";
-    prctl(PR_SET_NAME, name, 0, 0, 0);
-    char arguments[4096];
-    int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
-    ssize_t size = read(fd, arguments, sizeof arguments);
-    close(fd);
-    if (size < (ssize_t)sizeof name) return;
-    memset(program_invocation_name, 0, (size_t)size);
-    memcpy(program_invocation_name, name, sizeof name);
-}
-
-static _Noreturn void launcher_main(struct clinux_launcher *launcher, int socket, pid_t parent) {
-    uint64_t all = ~UINT64_C(0);
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, KERNEL_MASK_BYTES);
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (getppid() != parent) _exit(0);
-    rename_process();
-    // The socket goes where nothing else is, then everything but it is closed.
-    int null = open("/dev/null", O_RDWR);
-    if (socket != 3) {
-        if (null == 3) null = dup(null);
-        if (dup3(socket, 3, O_CLOEXEC) < 0) _exit(1);
-    }
-    for (int i = 0; i < 3; i++) dup2(null, i);
-    if (syscall(SYS_close_range, 4, ~0U, 0) != 0) {
-        for (int fd = 4; fd < 1024; fd++) close(fd);
-    }
-    char *stack = mmap(
-        NULL, CHILD_STACK_BYTES, PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (stack == MAP_FAILED) _exit(1);
-
-    // What the supervisor had touched before it forked.
-    clinux_let_go_of_code(true);
-    struct child child = {.supervisor = parent, .ignored_signals = ignored_signals()};
-    for (;;) {
-        uint32_t slot = 0;
-        int count = 0;
-        ssize_t received = receive(3, &slot, child.descriptors, &count, 0);
-        if (received != sizeof slot || slot >= CLINUX_LAUNCH_SLOTS) _exit(0);
-        struct clinux_launch *launch =
-            (void *)((char *)launcher->slots + launcher->slot_bytes * slot);
-        child.launch = launch;
-        int expected = launch->has_terminal + launch->has_stdin + launch->has_stdout +
-                       launch->has_stderr + launch->has_cgroup;
-        int cgroup = launch->has_cgroup && count > 0 ? child.descriptors[count - 1] : -1;
-        int pidfd = -1;
-        // Without room for all of them here, some were lost on the way.
-        if (count == expected) pidfd = make_child(&child, stack, cgroup);
-        else errno = EMFILE;
-        if (pidfd < 0) {
-            launch->step = CLINUX_STEP_CLONE;
-            launch->error = errno;
-        }
-        ssize_t sent = transmit(3, slot, &pidfd, pidfd >= 0 ? 1 : 0);
-        if (pidfd >= 0) close(pidfd);
-        for (int i = 0; i < count; i++) close(child.descriptors[i]);
-        if (sent < 0) _exit(0);
-    }
-}
-
-// --- In the supervisor
-
-int clinux_launcher_start(struct clinux_launcher *launcher) {
-    if (launcher->slots == NULL) {
-        void *slots = mmap(
-            NULL, launcher->slot_bytes * CLINUX_LAUNCH_SLOTS, PROT_READ | PROT_WRITE,
-            MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (slots == MAP_FAILED) return -1;
-        launcher->slots = slots;
-    }
-    int sockets[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0) return -1;
-    pid_t parent = getpid();
-    pid_t pid = fork();
-    if (pid == 0) launcher_main(launcher, sockets[1], parent);
-    close(sockets[1]);
-    if (pid < 0) {
-        int saved = errno;
-        close(sockets[0]);
-        errno = saved;
-        return -1;
-    }
-    fcntl(sockets[0], F_SETFL, O_NONBLOCK);
-    launcher->socket = sockets[0];
-    launcher->pid = pid;
-    return 0;
-}
-
-int clinux_launcher_submit(int socket, uint32_t slot, const int *descriptors, int count) {
-    return transmit(socket, slot, descriptors, count) < 0 ? -1 : 0;
-}
-
-int clinux_launcher_result(int socket, uint32_t *slot, int *pidfd) {
-    int descriptors[MOST_DESCRIPTORS];
-    int count = 0;
-    ssize_t received = receive(socket, slot, descriptors, &count, MSG_DONTWAIT);
-    if (received < 0) return errno == EAGAIN ? 0 : -1;
-    if (received == 0) {
-        errno = EPIPE;
-        return -1;
-    }
-    *pidfd = count > 0 ? descriptors[0] : -1;
-    return 1;
-}
-
-void clinux_launcher_trim(void *slot, size_t slot_bytes, size_t keep) {
-    if (keep < slot_bytes) madvise((char *)slot + keep, slot_bytes - keep, MADV_REMOVE);
 }

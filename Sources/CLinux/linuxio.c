@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/types.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,9 @@
 #endif
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441
+#endif
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
 #endif
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -186,6 +190,17 @@ int clinux_pipe(int ends[2], bool nonblocking_read, bool nonblocking_write) {
 
 int clinux_grow_pipe(int fd, int bytes) { return fcntl(fd, F_SETPIPE_SZ, bytes); }
 
+int64_t clinux_discard(int pipe, int null) {
+    enum { LARGEST_PIPE_BYTES = 1 << 20 };
+    ssize_t count;
+    do {
+        count = splice(pipe, NULL, null, NULL, LARGEST_PIPE_BYTES, SPLICE_F_NONBLOCK);
+    } while (count < 0 && errno == EINTR);
+    return count < 0 && errno == EAGAIN ? INT64_MAX : count;
+}
+
+int clinux_open_null(void) { return open("/dev/null", O_WRONLY | O_CLOEXEC); }
+
 int clinux_random(void *buffer, size_t count) {
     return getrandom(buffer, count, 0) == (ssize_t)count ? 0 : -1;
 }
@@ -245,20 +260,6 @@ int clinux_listen_unix(const char *path, mode_t mode) {
     return fd;
 }
 
-int clinux_connect_unix(const char *path) {
-    struct sockaddr_un address;
-    if (unix_address(path, &address) != 0) return -1;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return -1;
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        int saved = errno;
-        close(fd);
-        errno = saved;
-        return -1;
-    }
-    return fd;
-}
-
 int clinux_accept(int fd) { return accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 
 int clinux_peer_uid(int fd, uid_t *uid) {
@@ -267,6 +268,18 @@ int clinux_peer_uid(int fd, uid_t *uid) {
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return -1;
     *uid = peer.uid;
     return 0;
+}
+
+int clinux_peer_pidfd(int fd) {
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return -1;
+    if (peer.pid <= 0 || peer.pid == getpid()) return -1;
+    int pidfd = -1;
+    size = sizeof pidfd;
+    // From Linux 6.5 the kernel knows the process that connected, whatever has its number now.
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0) return pidfd;
+    return clinux_pidfd_open(peer.pid);
 }
 
 ssize_t clinux_send(int fd, const void *bytes, size_t count, int descriptor) {
@@ -292,38 +305,28 @@ ssize_t clinux_send(int fd, const void *bytes, size_t count, int descriptor) {
     return sent;
 }
 
-// --- Access of another user
+// --- Programs
 
-int clinux_check_directory(
-    const char *path, uid_t uid, gid_t gid, const gid_t *groups, size_t group_count) {
-    // The kernel keeps credentials per thread: nobody else's change here.
-    bool other = uid != geteuid() && geteuid() == 0;
-    gid_t kept[1024];
-    int kept_count = 0;
-    if (other) {
-        kept_count = getgroups(1024, kept);
-        if (kept_count < 0) other = false;
+int clinux_spawn_detached(const char *path, char *const *argv, int output, pid_t *pid) {
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_t actions;
+    int error = posix_spawnattr_init(&attributes);
+    if (error != 0) return error;
+    error = posix_spawn_file_actions_init(&actions);
+    if (error != 0) {
+        posix_spawnattr_destroy(&attributes);
+        return error;
     }
-    if (other) {
-        syscall(SYS_setgroups, group_count, groups);
-        syscall(SYS_setfsgid, gid);
-        syscall(SYS_setfsuid, uid);
-    }
-    int error = 0;
-    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
-        error = errno;
-    } else {
-        // Searching it is what chdir asks for.
-        int inside = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (inside < 0) error = errno;
-        else close(inside);
-        close(fd);
-    }
-    if (other) {
-        syscall(SYS_setfsuid, geteuid());
-        syscall(SYS_setfsgid, getegid());
-        syscall(SYS_setgroups, (size_t)kept_count, kept);
-    }
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
+    error = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    if (error == 0) error = posix_spawn_file_actions_adddup2(&actions, output, 1);
+    // Not every descriptor of a library is close-on-exec.
+    if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+    if (error == 0) error = posix_spawn(pid, path, &actions, &attributes, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
     return error;
 }

@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int clinux_sealed_memfd(const char *name, off_t bytes) {
@@ -17,6 +19,13 @@ int clinux_sealed_memfd(const char *name, off_t bytes) {
     close(fd);
     errno = saved;
     return -1;
+}
+
+int clinux_reopen_for_reading(int fd) {
+    char path[32];
+    if (fchmod(fd, 0600) != 0) return -1;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, O_RDONLY | O_CLOEXEC);
 }
 
 int clinux_punch_hole(int fd, off_t offset, off_t bytes) {

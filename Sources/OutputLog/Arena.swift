@@ -20,8 +20,10 @@ public struct ArenaError: Error, CustomStringConvertible {
 
 /// Memory for all logs of one supervisor. Not thread-safe: one thread owns it.
 public final class Arena {
-    /// To be handed to readers. It stays this object's.
-    public let descriptor: Int32
+    /// To be written through. It stays this object's.
+    private let descriptor: Int32
+    /// To be handed to readers, who can map it and not write to it. It stays this object's.
+    public let readerDescriptor: Int32
     /// The size of the file; pages that were never written take no memory.
     public let capacityBytes: Int
 
@@ -53,7 +55,15 @@ public final class Arena {
             close(descriptor)
             throw error
         }
+        let reader = clinux_reopen_for_reading(descriptor)
+        guard reader >= 0 else {
+            let error = ArenaError("reopening the output memory")
+            munmap(mapping, count * segment)
+            close(descriptor)
+            throw error
+        }
         self.descriptor = descriptor
+        readerDescriptor = reader
         base = mapping
         scratch = .allocate(byteCount: Self.scratchBytes, alignment: 16)
     }
@@ -61,6 +71,7 @@ public final class Arena {
     deinit {
         scratch.deallocate()
         munmap(base, capacityBytes)
+        close(readerDescriptor)
         close(descriptor)
     }
 

@@ -43,6 +43,9 @@ public final class LogWriter {
     public private(set) var retainedBytes = 0
     /// Data bytes of the records after the last one released.
     public private(set) var unreleasedBytes = 0
+    /// The arena holds something else than was written there: another process has written to it.
+    /// Every record was given up.
+    public private(set) var isCorrupt = false
     /// While it is set, no record that has not been released is dropped.
     public var isHeld = false
 
@@ -162,9 +165,18 @@ public final class LogWriter {
     public func release(through seq: UInt64) {
         let target = min(seq, lastSeq)
         while released.seq <= target {
-            guard let count = step(&released) else { break }
-            unreleasedBytes -= count
+            guard let count = step(&released) else { return loseRecords() }
+            unreleasedBytes = max(0, unreleasedBytes - count)
         }
+    }
+
+    /// Nothing that was written can be replayed: what follows is written behind it.
+    private func loseRecords() {
+        guard isCorrupt else { return }
+        firstRetained = RecordPosition(ordinal: nextOrdinal, offset: 0, seq: lastSeq + 1)
+        released = firstRetained
+        retainedBytes = 0
+        unreleasedBytes = 0
     }
 
     /// Sets how much is kept, and applies it. Returns as `enforceRetention`.
@@ -180,8 +192,11 @@ public final class LogWriter {
         guard retainedBytes > retainBytes else { return [] }
         let limit = isHeld ? min(released.seq, lastSeq) : lastSeq
         while retainedBytes > retainBytes, firstRetained.seq < limit {
-            guard let count = step(&firstRetained) else { break }
-            retainedBytes -= count
+            guard let count = step(&firstRetained) else {
+                loseRecords()
+                break
+            }
+            retainedBytes = max(0, retainedBytes - count)
         }
         // What nobody holds counts as taken.
         release(through: firstRetained.seq - 1)
@@ -203,9 +218,6 @@ public final class LogWriter {
         guard let block = retired.removeValue(forKey: ordinal) else { return }
         arena.free(block)
     }
-
-    /// Retired and not yet freed.
-    public var retiredOrdinals: [UInt64] { retired.keys.sorted() }
 
     private func slice(
         _ room: UnsafeMutableRawBufferPointer, _ limit: Int
@@ -255,10 +267,15 @@ public final class LogWriter {
             position.ordinal += 1
             position.offset = 0
         }
+        guard index < chain.count else { return giveUp() }
+        let end = chain[index].end
         let record = arena.base + chain[index].block.offset + position.offset
-        guard let header = RecordLayout.read(at: record) else {
-            preconditionFailure("the log holds what is no record")
-        }
+        // Read back from memory that others can see: it is checked as if it came from them.
+        guard end - position.offset >= RecordLayout.headerSize,
+            let header = RecordLayout.read(at: record),
+            header.seq == position.seq & (1 << RecordLayout.seqBits - 1),
+            header.recordSize <= end - position.offset
+        else { return giveUp() }
         position.offset += header.recordSize
         position.seq += 1
         // Behind the last record of a block is the start of the next one, where there
@@ -268,5 +285,11 @@ public final class LogWriter {
             position.offset = 0
         }
         return header.dataCount
+    }
+
+    /// What the records were is not known any more.
+    private func giveUp() -> Int? {
+        isCorrupt = true
+        return nil
     }
 }

@@ -34,8 +34,8 @@ public struct GatewayConfiguration: Sendable {
     public var maxStreams = 1_024
     /// How long calls may go on after `drain`.
     public var drainTimeout = TimeAmount.seconds(30)
-    /// Between TERM and KILL, as the supervisor was told.
-    public var gracePeriod = TimeAmount.seconds(5)
+    /// The options that a supervisor is started with, to be compared with those of one that runs.
+    public var supervisorOptions = SupervisorOptions()
     /// Leave the supervisor and its processes to the next gateway.
     public var keepsProcesses = false
     public var metricsListen: ListenAddress?
@@ -102,7 +102,7 @@ public final class Gateway: Sendable {
         } catch {
             // A supervisor that was started for nothing goes, one that was there stays.
             if workers.launchedSupervisor {
-                await stopProcesses(of: workers.all, graceful: false)
+                await stopProcesses(of: workers.all, graceful: false, logger)
             }
             for worker in workers.all { await worker.close() }
             throw error
@@ -171,9 +171,10 @@ public final class Gateway: Sendable {
         // The callers of what is stopped then are told of its end.
         let stopping = Task {
             try await Task.sleep(for: .nanoseconds(configuration.drainTimeout.nanoseconds))
-            await Self.stopProcesses(of: workers, graceful: true)
+            await Self.stopProcesses(of: workers, graceful: true, logger)
         }
-        let farewell = configuration.gracePeriod + Self.farewellTime
+        let grace = await workers.first?.supervisorGrace() ?? .zero
+        let farewell = grace + Self.farewellTime
         await server.drain(timeout: configuration.drainTimeout + farewell)
         stopping.cancel()
         await end(graceful: true)
@@ -192,18 +193,44 @@ public final class Gateway: Sendable {
     private func end(graceful: Bool) async {
         await metrics?.close()
         if !configuration.keepsProcesses {
-            await Self.stopProcesses(of: workers, graceful: graceful)
+            await Self.stopProcesses(of: workers, graceful: graceful, logger)
         }
         for worker in workers { await worker.close() }
     }
 
     /// Once is enough, and a worker may have no link: the supervisor may just have been replaced.
     /// One that is gone has nothing left to stop.
-    private static func stopProcesses(of workers: [Worker], graceful: Bool) async {
+    private static func stopProcesses(
+        of workers: [Worker], graceful: Bool, _ logger: Logger
+    ) async {
         for worker in workers { await worker.expectEnd() }
         await workers.first?.keeper.close()  // everybody's
+        let grace = await workers.first?.supervisorGrace() ?? .zero
+        let limit = graceful ? grace + killTime : stopTime
         for worker in workers {
-            if await worker.shutDownSupervisor(graceful: graceful) { return }
+            guard let result = await worker.shutDownSupervisor(graceful: graceful, limit: limit)
+            else { continue }
+            return report(result, logger)
+        }
+        logger.error("the supervisor has not said that its processes have ended")
+    }
+
+    /// What a supervisor needs to kill every process, uninterruptible ones among them, which it
+    /// waits for in vain.
+    private static let killTime = TimeAmount.seconds(12)
+    /// The same where nothing is waited for.
+    private static let stopTime = TimeAmount.seconds(2)
+
+    private static func report(
+        _ result: Result<ShutdownReply, SupervisorError>, _ logger: Logger
+    ) {
+        guard case .success(let reply) = result else { return }
+        if reply.isShared {
+            logger.notice("the supervisor and its processes go on: they are not this gateway's alone")
+        }
+        if !reply.uninterruptible.isEmpty {
+            let pids = reply.uninterruptible.map { String($0) }.joined(separator: " ")
+            logger.error("processes were killed and do not end", metadata: ["pids": "\(pids)"])
         }
     }
 
@@ -224,6 +251,9 @@ public final class Gateway: Sendable {
             do throws(SupervisorError) {
                 let socket = try configuration.supervisor.connect()
                 launched = launched || socket.isFirst
+                if workers.isEmpty, !socket.isFirst {
+                    logJoining(socket.welcome, configuration.supervisorOptions, logger)
+                }
                 try await connect(worker, socket)
             } catch {
                 throw GatewayError("no supervisor: \(error)")
@@ -231,6 +261,19 @@ public final class Gateway: Sendable {
             workers.append(worker)
         }
         return (workers, launched)
+    }
+
+    private static func logJoining(
+        _ facts: SupervisorFacts, _ options: SupervisorOptions, _ logger: Logger
+    ) {
+        logger.notice("joined a running supervisor, \(facts.liveProcesses) processes")
+        for difference in options.differences(from: facts) {
+            logger.warning(
+                "the running supervisor does not follow --\(difference.option)",
+                metadata: [
+                    "wanted": "\(difference.wanted)", "in_force": "\(difference.inForce)",
+                ])
+        }
     }
 
     private static func connect(

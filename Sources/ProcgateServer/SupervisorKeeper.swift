@@ -65,6 +65,10 @@ final class SupervisorKeeper: Sendable {
         for continuation in closing { continuation.resume() }
     }
 
+    /// The supervisor of that loop's link says nothing, or speaks again.
+    func supervisorIsSilent(on loop: any EventLoop) { health.supervisorLost(by: loop) }
+    func supervisorAnswers(on loop: any EventLoop) { health.supervisorFound(by: loop) }
+
     /// Connects `worker` again, however often that takes, until it is closed.
     func reconnect(_ worker: Worker) {
         health.supervisorLost(by: worker.eventLoop)

@@ -31,6 +31,7 @@ final class Worker: @unchecked Sendable {
     let keeper: SupervisorKeeper
     /// The supervisor is expected to go, or to go on without this gateway.
     private(set) var isClosed = false
+    private var heartbeat: RepeatedTask?
 
     init(
         eventLoop: any EventLoop, policy: GatewayPolicy, logger: Logger,
@@ -54,28 +55,67 @@ final class Worker: @unchecked Sendable {
                 if let lost { link.adopt(logsOf: lost) }
                 self.ended.removeAll()
                 self.isWatching = false
+                self.startHeartbeat()
             }
     }
 
-    /// Stops every process, whole trees, and with them the supervisor.
+    private func startHeartbeat() {
+        guard heartbeat == nil else { return }
+        let interval = SupervisorLink.heartbeatInterval
+        heartbeat = eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) {
+            [weak self] _ in self?.link?.beat()
+        }
+    }
+
+    /// Stops every process, whole trees, and with them the supervisor, unless that is not this
+    /// gateway's alone.
     ///
-    /// - Returns: Whether there was a link to say so.
-    func shutDownSupervisor(graceful: Bool) async -> Bool {
-        await tell(.shutdown(Shutdown.with { $0.hasGrace = !graceful }))
+    /// - Parameter limit: How long to wait for the reply.
+    /// - Returns: The reply; `nil` where there is no link, or none has come.
+    func shutDownSupervisor(
+        graceful: Bool, limit: TimeAmount
+    ) async -> Result<ShutdownReply, SupervisorError>? {
+        let shutdown = Shutdown.with {
+            $0.hasGrace = !graceful
+            $0.unlessShared = true
+        }
+        guard let result = await tell(.shutdown(shutdown), limit: limit) else { return nil }
+        return result.flatMap { kind in
+            guard case .shutdown(let reply) = kind else {
+                return .failure(.protocolViolation("a reply of another kind"))
+            }
+            return .success(reply)
+        }
+    }
+
+    /// The time between TERM and KILL, as the supervisor has it; `nil` without a link.
+    func supervisorGrace() async -> TimeAmount? {
+        let grace = eventLoop.submit { [self] in
+            link.map { TimeAmount.milliseconds(Int64(clamping: $0.facts.graceMs)) }
+        }
+        return (try? await grace.get()) ?? nil
     }
 
     /// Returns once the supervisor has heard everything that it was told before.
     func barrier() async {
         // By a lost link it hears no more.
-        _ = await tell(.get(Get()))
+        _ = await tell(.get(Get()), limit: .hours(1))
     }
 
-    /// From any thread; returns with the reply, whatever it is. False where there is no link.
-    private func tell(_ command: Command.Kind) async -> Bool {
+    /// From any thread; returns with the reply, whatever it is. `nil` where there is no link, or
+    /// no reply within `limit`.
+    private func tell(
+        _ command: Command.Kind, limit: TimeAmount
+    ) async -> Result<Reply.Kind, SupervisorError>? {
         await withCheckedContinuation { continuation in
             eventLoop.execute { [self] in
-                guard let link, !link.isLost else { return continuation.resume(returning: false) }
-                link.send(command) { _ in continuation.resume(returning: true) }
+                guard let link, !link.isLost else { return continuation.resume(returning: nil) }
+                let told = Told(continuation)
+                let timer = eventLoop.assumeIsolated().scheduleTask(in: limit) { told.end(nil) }
+                link.send(command) { result in
+                    timer.cancel()
+                    told.end(result)
+                }
             }
         }
     }
@@ -91,6 +131,7 @@ final class Worker: @unchecked Sendable {
     func close() async {
         let closed = eventLoop.submit { [self] in
             isClosed = true
+            heartbeat?.cancel()
             link?.close()
         }
         // It cannot fail: the loop runs until after this.
@@ -101,6 +142,10 @@ final class Worker: @unchecked Sendable {
     func liveLink() throws(GRPCStatus) -> SupervisorLink {
         guard let link, !link.isLost else {
             throw .refusal(.supervisorUnavailable, "the supervisor is not running; try again")
+        }
+        guard link.isResponding else {
+            throw .refusal(
+                .supervisorUnavailable, "the supervisor does not answer; try again later")
         }
         return link
     }
@@ -139,10 +184,21 @@ final class Worker: @unchecked Sendable {
         }
     }
 
-    /// Sends a command that names a process, whose reply is the process as it stands.
+    /// Sends a command that names a process, whose reply is the process as it stands. Where it
+    /// has ended it is remembered, in the order in which the supervisor has spoken: it may be
+    /// forgotten by what the supervisor says next.
     func processCommand(_ kind: Command.Kind) async throws(GRPCStatus) -> Process {
-        guard case .process(let reply) = try await command(kind), let process = reply.process
-        else { throw Self.unexpectedReply }
+        let reply = try await reply { link, completion in
+            link.send(kind) { [self] result in
+                if case .success(.process(let reply)) = result, let process = reply.process {
+                    remember(process)
+                }
+                completion(result)
+            }
+        }
+        guard case .process(let reply) = reply, let process = reply.process else {
+            throw Self.unexpectedReply
+        }
         return process
     }
 
@@ -154,9 +210,13 @@ final class Worker: @unchecked Sendable {
     /// The record of an ended process, which does not change any more.
     func endedProcess(_ id: String) -> EndedCache.Entry? { ended[id] }
 
-    /// Keeps `process` where it has ended.
+    /// Keeps `process` where it has ended, and does not change any more. To be called on the
+    /// loop, as the supervisor's reply comes.
     func remember(_ process: Process) {
-        if process.status.hasEnded { ended[process.id] = EndedCache.Entry(process) }
+        guard process.status.hasEnded, !process.descendantsAlive, process.expiresAt > 0 else {
+            return
+        }
+        ended[process.id] = EndedCache.Entry(process)
     }
 
     // MARK: Idle streams
@@ -200,6 +260,15 @@ final class Worker: @unchecked Sendable {
                 ended[id] = nil
                 for feed in watchers.values { feed.deleted(id) }
             },
+            responding: { [self] isResponding in
+                if isResponding {
+                    logger.notice("the supervisor answers again")
+                    keeper.supervisorAnswers(on: eventLoop)
+                } else {
+                    logger.error("the supervisor does not answer")
+                    keeper.supervisorIsSilent(on: eventLoop)
+                }
+            },
             lost: { [self] error in
                 ended.removeAll()
                 isWatching = false
@@ -211,6 +280,20 @@ final class Worker: @unchecked Sendable {
                 logger.error("the supervisor is gone", metadata: ["error": "\(error)"])
                 keeper.reconnect(self)
             })
+    }
+}
+
+/// Whoever waits for a reply, resumed once. Confined to its event loop.
+private final class Told {
+    private var continuation: CheckedContinuation<Result<Reply.Kind, SupervisorError>?, Never>?
+
+    init(_ continuation: CheckedContinuation<Result<Reply.Kind, SupervisorError>?, Never>) {
+        self.continuation = continuation
+    }
+
+    func end(_ result: Result<Reply.Kind, SupervisorError>?) {
+        continuation?.resume(returning: result)
+        continuation = nil
     }
 }
 

@@ -16,6 +16,16 @@ public struct Refusal: Error, Equatable, Sendable {
         Refusal(.processNotFound, "there is no process '\(id.prefix(64))'")
     }
 
+    static func userUnknown(_ name: String) -> Refusal {
+        let told = name.utf8.count > 64 ? "\(name.prefix(64))…" : name
+        return Refusal(.userUnknown, "there is no user '\(told)'")
+    }
+
+    static func userUnresponsive(_ name: String) -> Refusal {
+        Refusal(
+            .hostUnresponsive, "the host's user service does not answer for user '\(name)'")
+    }
+
     static let notRunning = Refusal(.processNotRunning, "the process is not running")
     static let stdinClosed = Refusal(.stdinClosed, "the process's stdin is closed")
 }

@@ -6,7 +6,7 @@ public struct SupervisorConfiguration: Sendable {
     public var stateDirectory: String
     /// Runs commands without arguments.
     public var shell = "/bin/sh"
-    /// Who runs what names nobody; empty is the supervisor's own user.
+    /// The user for commands whose request sets no `run_as`; empty is the supervisor's own.
     public var defaultUser = ""
     /// Processes at once.
     public var maxRunning = 1024
@@ -22,8 +22,12 @@ public struct SupervisorConfiguration: Sendable {
     public var retainTime: Duration = .seconds(600)
     /// Of all retained output together, in bytes.
     public var maxOutputMemory = 1 << 30
+    /// Of stdin, arguments and environments of all processes together, in bytes.
+    public var maxInputMemory = 256 << 20
     /// Told to gateways.
     public var version = "0.1.0"
+    /// A gateway has started it, and may stop it when it ends.
+    public var isOfGateway = false
     /// Processes are kept together by a cgroup each where the host has cgroup v2; without
     /// it, or where this is `false`, by an inherited mark. For tests of the latter.
     public var usesCgroups = true

@@ -14,7 +14,7 @@ final class LogHarness {
         arena = try Arena(capacityBytes: capacityBytes, pooledSegments: 4)
         writer = LogWriter(arena: arena, retainBytes: retainBytes)
         let mapping = try ArenaMapping(
-            descriptor: arena.descriptor, byteCount: arena.capacityBytes)
+            descriptor: arena.readerDescriptor, byteCount: arena.capacityBytes)
         guard let index = LogIndex(arena: mapping, segments: [], lastSeq: 0) else {
             fatalError("an empty index")
         }

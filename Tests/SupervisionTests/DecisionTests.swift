@@ -55,21 +55,6 @@ private func at(_ milliseconds: Int64) -> Instant {
         }
     }
 
-    @Test func theQueueIsFullByWhatItHoldsToo() {
-        var queue = AdmissionQueue(maxRunning: 1, maxQueued: 10, maxQueuedBytes: 100)
-        // Whoever starts at once holds nothing in the queue.
-        #expect(queue.admit(1, bytes: 1000) == .start)
-        #expect(queue.admit(2, bytes: 101) == .refuse)
-        #expect(queue.admit(3, bytes: 60) == .wait)
-        #expect(queue.admit(4, bytes: 41) == .refuse)
-        #expect(queue.admit(5, bytes: 40) == .wait)
-        queue.leave(3)
-        #expect(queue.queuedBytes == 40)
-        queue.finish()
-        #expect(queue.next() == 5)
-        #expect(queue.queuedBytes == 0)
-    }
-
     // MARK: Stop
 
     @Test func aStopGivesTermThenKill() {

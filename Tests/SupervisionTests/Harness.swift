@@ -171,7 +171,7 @@ final class Harness {
         defer { supervisor.unfollow(started.serial, by: Self.link) }
         let mapping = mmap(
             nil, supervisor.arena.capacityBytes, PROT_READ, MAP_SHARED,
-            supervisor.arena.descriptor, 0)
+            supervisor.arena.readerDescriptor, 0)
         guard let mapping else { throw TimedOut() }
         defer { munmap(mapping, supervisor.arena.capacityBytes) }
         var data: [UInt8] = []

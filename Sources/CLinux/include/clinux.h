@@ -1,6 +1,7 @@
 #pragma once
 
 #include "launch.h"
+#include "resolver.h"
 #include "linuxio.h"
 #include "heap.h"
 #include "memfd.h"

@@ -9,7 +9,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { CLINUX_LAUNCH_SLOTS = 8, CLINUX_LAUNCH_LIMITS = 6 };
+enum {
+    /// Launches that can be under way at once, those that hang among them.
+    CLINUX_LAUNCH_SLOTS = 1024,
+    CLINUX_LAUNCH_LIMITS = 6,
+    CLINUX_INTERPRETER_BYTES = 128,
+};
 
 /// What failed in the child, before it was the command.
 enum clinux_launch_step {
@@ -82,12 +87,17 @@ struct clinux_launch {
     int error;
     /// It went to `fallback_cwd`.
     bool fell_back;
+    /// Where a file was there and was not found: the interpreter that it names, cut.
+    char interpreter[CLINUX_INTERPRETER_BYTES];
 };
 
 struct clinux_launcher {
-    /// Non-blocking on this side.
+    /// For launches, and for resolvers; non-blocking on this side.
     int socket;
+    int control;
     pid_t pid;
+    /// The oom_score_adj that the launcher takes, and that its children inherit.
+    int oom_score;
     /// CLINUX_LAUNCH_SLOTS slots of `slot_bytes`.
     void *slots;
     size_t slot_bytes;
@@ -102,3 +112,9 @@ int clinux_launcher_submit(int socket, uint32_t slot, const int *descriptors, in
 int clinux_launcher_result(int socket, uint32_t *slot, int *pidfd);
 /// Gives the pages of a slot beyond `keep` bytes back.
 void clinux_launcher_trim(void *slot, size_t slot_bytes, size_t keep);
+
+/// This process's oom_score_adj, from -1000 to 1000: how gladly the kernel ends it for want of
+/// memory. 0 where it cannot be read.
+int clinux_oom_score(void);
+/// Lowering it takes privileges.
+int clinux_set_oom_score(int score);

@@ -66,6 +66,10 @@ int clinux_become_subreaper(void);
 /// Both ends non-blocking where `nonblocking_read` or `nonblocking_write` say so.
 int clinux_pipe(int ends[2], bool nonblocking_read, bool nonblocking_write);
 int clinux_grow_pipe(int fd, int bytes);
+/// Drops what a pipe holds without copying it; `null` is /dev/null, open for writing. The bytes
+/// that were dropped; 0 at the pipe's end; INT64_MAX where it is empty; -1 with errno.
+int64_t clinux_discard(int pipe, int null);
+int clinux_open_null(void);
 int clinux_random(void *buffer, size_t count);
 
 /// A new pseudo-terminal: its non-blocking master in `ends[0]`, its terminal in `ends[1]`.
@@ -74,18 +78,20 @@ int clinux_resize_terminal(int master, uint16_t columns, uint16_t rows);
 
 /// A non-blocking listening unix socket. `path` is removed first.
 int clinux_listen_unix(const char *path, mode_t mode);
-int clinux_connect_unix(const char *path);
 int clinux_accept(int fd);
 /// The uid of a unix socket's peer.
 int clinux_peer_uid(int fd, uid_t *uid);
+/// A pidfd of a unix socket's peer; -1 where it is this process, or the host cannot tell.
+int clinux_peer_pidfd(int fd);
 /// Sends bytes without SIGPIPE, and with them `descriptor` where it is not negative.
 ssize_t clinux_send(int fd, const void *bytes, size_t count, int descriptor);
 
-/// Whether a user can enter a directory: 0, or an errno. Takes the file-system
-/// identity of that user for the look, where the caller may.
-int clinux_check_directory(
-    const char *path, uid_t uid, gid_t gid, const gid_t *groups, size_t group_count);
 /// "TERM" for SIGTERM; NULL for a real-time signal or none at all.
 const char *clinux_signal_name(int signal);
 int clinux_first_realtime_signal(void);
 int clinux_last_realtime_signal(void);
+
+/// Starts `path` in a session of its own, with no signal blocked, with /dev/null as its standard
+/// input, `output` as its standard output, this process's standard error, and no other
+/// descriptor. Returns 0 or an errno.
+int clinux_spawn_detached(const char *path, char *const *argv, int output, pid_t *pid);

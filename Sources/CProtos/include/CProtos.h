@@ -153,7 +153,7 @@ static inline const ProtobufCMessageDescriptor *procgate__v1__set_cordon_respons
 }
 
 const uint8_t *procgate_internal_supervisor_proto(void);
-static const size_t procgate_internal_supervisor_proto_size = 6015;
+static const size_t procgate_internal_supervisor_proto_size = 6552;
 static inline const ProtobufCMessageDescriptor *procgate__internal__command__layout(void) {
     return &procgate__internal__command__descriptor;
 }
@@ -211,6 +211,9 @@ static inline const ProtobufCMessageDescriptor *procgate__internal__watch__layou
 static inline const ProtobufCMessageDescriptor *procgate__internal__shutdown__layout(void) {
     return &procgate__internal__shutdown__descriptor;
 }
+static inline const ProtobufCMessageDescriptor *procgate__internal__ping__layout(void) {
+    return &procgate__internal__ping__descriptor;
+}
 static inline const ProtobufCMessageDescriptor *procgate__internal__census__layout(void) {
     return &procgate__internal__census__descriptor;
 }
@@ -255,6 +258,9 @@ static inline const ProtobufCMessageDescriptor *procgate__internal__stdin_reply_
 }
 static inline const ProtobufCMessageDescriptor *procgate__internal__done__layout(void) {
     return &procgate__internal__done__descriptor;
+}
+static inline const ProtobufCMessageDescriptor *procgate__internal__shutdown_reply__layout(void) {
+    return &procgate__internal__shutdown_reply__descriptor;
 }
 static inline const ProtobufCMessageDescriptor *procgate__internal__appended__layout(void) {
     return &procgate__internal__appended__descriptor;

@@ -43,6 +43,7 @@ extension Command: CMessage {
         case 17: self.kind = .watch(try arena.message(fields.pointee.watch) ?? Watch())
         case 18: self.kind = .shutdown(try arena.message(fields.pointee.shutdown) ?? Shutdown())
         case 19: self.kind = .census(try arena.message(fields.pointee.census) ?? Census())
+        case 20: self.kind = .ping(try arena.message(fields.pointee.ping) ?? Ping())
         default: break
         }
     }
@@ -106,6 +107,9 @@ extension Command: CMessage {
         case .census(let value):
             fields.pointee.kind_case = .init(rawValue: 19)
             fields.pointee.census = arena.message(value)
+        case .ping(let value):
+            fields.pointee.kind_case = .init(rawValue: 20)
+            fields.pointee.ping = arena.message(value)
         case nil: break
         }
     }
@@ -131,12 +135,14 @@ extension Hello: CMessage {
     {
         self.`protocol` = fields.pointee.field_1
         self.version = try arena.string(fields.pointee.version)
+        self.gatewayId = try arena.string(fields.pointee.gateway_id)
     }
 
     package func write(to fields: UnsafeMutablePointer<Procgate__Internal__Hello>, in arena: Arena)
     {
         fields.pointee.field_1 = self.`protocol`
         fields.pointee.version = arena.data(self.version)
+        fields.pointee.gateway_id = arena.data(self.gatewayId)
     }
 }
 
@@ -167,6 +173,7 @@ extension Start: CMessage {
         self.policy = OwnerPolicy(rawValue: fields.pointee.policy)
         self.follow = fields.pointee.follow != 0
         self.joinOnly = fields.pointee.join_only != 0
+        self.expiresAtNs = fields.pointee.expires_at_ns
     }
 
     package func write(to fields: UnsafeMutablePointer<Procgate__Internal__Start>, in arena: Arena)
@@ -180,6 +187,7 @@ extension Start: CMessage {
         fields.pointee.policy = self.policy.rawValue
         fields.pointee.follow = self.follow ? 1 : 0
         fields.pointee.join_only = self.joinOnly ? 1 : 0
+        fields.pointee.expires_at_ns = self.expiresAtNs
     }
 }
 
@@ -631,6 +639,7 @@ extension Shutdown: CMessage {
     {
         self.graceMs = fields.pointee.grace_ms
         self.hasGrace = fields.pointee.has_grace != 0
+        self.unlessShared = fields.pointee.unless_shared != 0
     }
 
     package func write(
@@ -638,6 +647,31 @@ extension Shutdown: CMessage {
     ) {
         fields.pointee.grace_ms = self.graceMs
         fields.pointee.has_grace = self.hasGrace ? 1 : 0
+        fields.pointee.unless_shared = self.unlessShared ? 1 : 0
+    }
+}
+
+extension Ping: CMessage {
+    public static var fullName: String { "procgate.internal.Ping" }
+
+    package static var layout: UnsafePointer<ProtobufCMessageDescriptor> {
+        procgate__internal__ping__layout()
+    }
+
+    public init(decoding bytes: UnsafeRawBufferPointer, memoryLimit: Int) throws(ProtobufError) {
+        self = try Self.decode(bytes, memoryLimit: memoryLimit)
+    }
+
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
+    }
+
+    package init(reading fields: UnsafePointer<Procgate__Internal__Ping>, in arena: Arena)
+        throws(ProtobufError)
+    {
+    }
+
+    package func write(to fields: UnsafeMutablePointer<Procgate__Internal__Ping>, in arena: Arena) {
     }
 }
 
@@ -760,6 +794,11 @@ extension Welcome: CMessage {
         self.resumeMs = fields.pointee.resume_ms
         self.arenaBytes = fields.pointee.arena_bytes
         self.uid = fields.pointee.uid
+        self.shell = try arena.string(fields.pointee.shell)
+        self.defaultUser = try arena.string(fields.pointee.default_user)
+        self.maxOutputMemory = fields.pointee.max_output_memory
+        self.maxInputMemory = fields.pointee.max_input_memory
+        self.liveProcesses = fields.pointee.live_processes
     }
 
     package func write(
@@ -778,6 +817,11 @@ extension Welcome: CMessage {
         fields.pointee.resume_ms = self.resumeMs
         fields.pointee.arena_bytes = self.arenaBytes
         fields.pointee.uid = self.uid
+        fields.pointee.shell = arena.data(self.shell)
+        fields.pointee.default_user = arena.data(self.defaultUser)
+        fields.pointee.max_output_memory = self.maxOutputMemory
+        fields.pointee.max_input_memory = self.maxInputMemory
+        fields.pointee.live_processes = self.liveProcesses
     }
 }
 
@@ -808,6 +852,7 @@ extension Reply: CMessage {
         case 6: self.kind = .stdin(try arena.message(fields.pointee.field_6) ?? StdinReply())
         case 7: self.kind = .done(try arena.message(fields.pointee.done) ?? Done())
         case 8: self.kind = .census(try arena.message(fields.pointee.census) ?? CensusReply())
+        case 9: self.kind = .shutdown(try arena.message(fields.pointee.shutdown) ?? ShutdownReply())
         default: break
         }
     }
@@ -837,6 +882,9 @@ extension Reply: CMessage {
         case .census(let value):
             fields.pointee.kind_case = .init(rawValue: 8)
             fields.pointee.census = arena.message(value)
+        case .shutdown(let value):
+            fields.pointee.kind_case = .init(rawValue: 9)
+            fields.pointee.shutdown = arena.message(value)
         case nil: break
         }
     }
@@ -1130,12 +1178,16 @@ extension StdinReply: CMessage {
         throws(ProtobufError)
     {
         self.stdinBytes = fields.pointee.stdin_bytes
+        self.again = fields.pointee.again != 0
+        self.taken = fields.pointee.taken
     }
 
     package func write(
         to fields: UnsafeMutablePointer<Procgate__Internal__StdinReply>, in arena: Arena
     ) {
         fields.pointee.stdin_bytes = self.stdinBytes
+        fields.pointee.again = self.again ? 1 : 0
+        fields.pointee.taken = self.taken
     }
 }
 
@@ -1160,6 +1212,38 @@ extension Done: CMessage {
     }
 
     package func write(to fields: UnsafeMutablePointer<Procgate__Internal__Done>, in arena: Arena) {
+    }
+}
+
+extension ShutdownReply: CMessage {
+    public static var fullName: String { "procgate.internal.ShutdownReply" }
+
+    package static var layout: UnsafePointer<ProtobufCMessageDescriptor> {
+        procgate__internal__shutdown_reply__layout()
+    }
+
+    public init(decoding bytes: UnsafeRawBufferPointer, memoryLimit: Int) throws(ProtobufError) {
+        self = try Self.decode(bytes, memoryLimit: memoryLimit)
+    }
+
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
+    }
+
+    package init(reading fields: UnsafePointer<Procgate__Internal__ShutdownReply>, in arena: Arena)
+        throws(ProtobufError)
+    {
+        self.isShared = fields.pointee.is_shared != 0
+        self.uninterruptible = arena.numbers(
+            fields.pointee.uninterruptible, fields.pointee.n_uninterruptible)
+    }
+
+    package func write(
+        to fields: UnsafeMutablePointer<Procgate__Internal__ShutdownReply>, in arena: Arena
+    ) {
+        fields.pointee.is_shared = self.isShared ? 1 : 0
+        (fields.pointee.uninterruptible, fields.pointee.n_uninterruptible) = arena.numbers(
+            self.uninterruptible)
     }
 }
 

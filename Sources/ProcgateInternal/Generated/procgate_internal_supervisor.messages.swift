@@ -30,6 +30,7 @@ public struct Command: ProtobufMessage {
         case watch(Watch)
         case shutdown(Shutdown)
         case census(Census)
+        case ping(Ping)
     }
 }
 
@@ -37,6 +38,8 @@ public struct Command: ProtobufMessage {
 public struct Hello: ProtobufMessage {
     public var `protocol`: UInt32 = 0
     public var version: String = ""
+    /// Names the gateway, whose links all say the same; new at each start of it.
+    public var gatewayId: String = ""
 
     /// With every field at its default.
     public init() {}
@@ -59,6 +62,9 @@ public struct Start: ProtobufMessage {
     /// The caller has seen output of it: with a `request_key` that is not known (any
     /// more) nothing is started.
     public var joinOnly: Bool = false
+    /// When the caller waits no longer, of the monotonic clock, in nanoseconds; 0 is never.
+    /// Nothing is started after that.
+    public var expiresAtNs: UInt64 = 0
 
     /// With every field at its default.
     public init() {}
@@ -123,7 +129,9 @@ public struct RetireAck: ProtobufMessage {
 }
 
 /// Reply: StdinReply once the pipe has taken every byte, and after the close where
-/// `eof` is set. At most 256 KiB of data in one command.
+/// `eof` is set; or, where the supervisor has no memory to keep the bytes that wait, one
+/// with `again`, once the process can take more: the rest is then to be sent again. At most
+/// 1 MiB of data in one command.
 public struct WriteStdin: ProtobufMessage {
     public var processId: String = ""
     /// So many bytes follow behind the command's frame, as they are: the data.
@@ -205,12 +213,21 @@ public struct Watch: ProtobufMessage {
     public init() {}
 }
 
-/// Stops every process, whole trees, and ends the supervisor. Reply: Done, once all
-/// are gone.
+/// Stops every process, whole trees, and ends the supervisor. Reply: ShutdownReply, once
+/// all are gone.
 public struct Shutdown: ProtobufMessage {
     public var graceMs: UInt64 = 0
     public var hasGrace: Bool = false
+    /// Nothing is stopped where the supervisor was not started by a gateway, or where
+    /// another gateway has a link to it.
+    public var unlessShared: Bool = false
 
+    /// With every field at its default.
+    public init() {}
+}
+
+/// Shows that the supervisor is alive. Reply: Done.
+public struct Ping: ProtobufMessage {
     /// With every field at its default.
     public init() {}
 }
@@ -254,6 +271,13 @@ public struct Welcome: ProtobufMessage {
     /// Of the arena, whose descriptor comes with this message.
     public var arenaBytes: UInt64 = 0
     public var uid: UInt32 = 0
+    /// The options that it was started with, besides those above.
+    public var shell: String = ""
+    public var defaultUser: String = ""
+    public var maxOutputMemory: UInt64 = 0
+    public var maxInputMemory: UInt64 = 0
+    /// Processes that have not ended.
+    public var liveProcesses: UInt64 = 0
 
     /// With every field at its default.
     public init() {}
@@ -274,6 +298,7 @@ public struct Reply: ProtobufMessage {
         case stdin(StdinReply)
         case done(Done)
         case census(CensusReply)
+        case shutdown(ShutdownReply)
     }
 }
 
@@ -366,12 +391,25 @@ public struct CensusReply: ProtobufMessage {
 
 public struct StdinReply: ProtobufMessage {
     public var stdinBytes: UInt64 = 0
+    /// The write is to be sent again, without its first `taken` bytes.
+    public var again: Bool = false
+    public var taken: UInt32 = 0
 
     /// With every field at its default.
     public init() {}
 }
 
 public struct Done: ProtobufMessage {
+    /// With every field at its default.
+    public init() {}
+}
+
+public struct ShutdownReply: ProtobufMessage {
+    /// The supervisor goes on, because it is not the gateway's alone.
+    public var isShared: Bool = false
+    /// Processes that were killed and that the host does not let end.
+    public var uninterruptible: [UInt32] = []
+
     /// With every field at its default.
     public init() {}
 }

@@ -14,7 +14,6 @@ extension Worker {
         }
         let get = Get.with { $0.processId = request.processId }
         let process = try await processCommand(.get(get))
-        remember(process)
         try await call.send(GetProcessResponse.with { $0.process = process })
     }
 }

@@ -8,7 +8,8 @@ import Protobuf
 extension Worker {
     func startProcess(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(StartProcessRequest.self)
-        let start = try startCommand(request, for: caller)
+        var start = try startCommand(request, for: caller)
+        if let deadline = call.deadline { start.expiresAtNs = deadline.uptimeNanoseconds }
         guard case .started(let started) = try await command(.start(start)) else {
             throw Self.unexpectedReply
         }

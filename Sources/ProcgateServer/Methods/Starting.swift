@@ -7,6 +7,11 @@ import ProcgateV1
 import SupervisorLink
 
 extension Worker {
+    /// A request key comes back with nothing; it is kept as long as its process.
+    private static let mostKeyBytes = 256
+    /// No user has a longer name: nobody is asked for it.
+    private static let mostNameBytes = 256
+
     /// The command that starts `spec` for `caller`; its other fields are the method's.
     /// Throws COMMAND_REQUIRED or RUN_AS_DENIED.
     func start(
@@ -14,6 +19,15 @@ extension Worker {
     ) throws(GRPCStatus) -> Start {
         guard var spec, !spec.command.isEmpty else {
             throw .refusal(.commandRequired, "the process has no command")
+        }
+        guard key.utf8.count <= Self.mostKeyBytes else {
+            throw .refusal(
+                .requestKeyInvalid,
+                "a request key has at most \(Self.mostKeyBytes) bytes, not \(key.utf8.count)")
+        }
+        guard spec.runAs.utf8.count <= Self.mostNameBytes else {
+            throw .refusal(
+                .userUnknown, "there is no user '\(spec.runAs.cut(toBytes: 64))…'")
         }
         if spec.runAs.isEmpty {
             spec.runAs = policy.defaultUser
@@ -35,6 +49,8 @@ extension Worker {
     ) async throws(GRPCStatus) -> OwnedProcess {
         let link = try liveLink()
         let owned = OwnedProcess(link: link)
+        var start = start
+        if let deadline = call.deadline { start.expiresAtNs = deadline.uptimeNanoseconds }
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 owned.call = link.follow(.start(start)) { continuation.resume(returning: $0) }

@@ -16,7 +16,6 @@ extension Worker {
             stop.graceMs = grace
         }
         let process = try await processCommand(.stop(stop))
-        remember(process)
         try await call.send(StopProcessResponse.with { $0.process = process })
     }
 }

@@ -22,7 +22,6 @@ extension Worker {
             result = ProcessResult(of: known)
         } else {
             result = try await ended(request)
-            if let process = result.process { remember(process) }
         }
         try await call.send(WaitResponse.with { $0.result = result })
     }
@@ -39,7 +38,10 @@ extension Worker {
         let await_ = Await.with { $0.processId = request.processId }
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                wait.call = link.follow(.await(await_)) { following in
+                wait.call = link.follow(.await(await_)) { [self] following in
+                    if case .success(let following) = following {
+                        remember(following.log.process)
+                    }
                     continuation.resume(
                         returning: following.map { $0.result(newest: limit) })
                 }

@@ -33,13 +33,18 @@ extension Worker {
         var rest = data
         while true {
             let count = min(rest.readableBytes, Self.stdinPiece)
-            let piece = rest.readSlice(length: count) ?? ByteBuffer()
-            let command = writer.command(count, eof: eof && rest.readableBytes == 0)
+            let piece = rest.getSlice(at: rest.readerIndex, length: count) ?? ByteBuffer()
+            let command = writer.command(count, eof: eof && rest.readableBytes == count)
             let kind = try await reply { link, completion in
                 link.send(.writeStdin(command), attaching: piece, completion: completion)
             }
-            guard case .stdin(let reply) = kind else { throw Self.unexpectedReply }
-            if rest.readableBytes == 0 { return reply.stdinBytes }
+            guard case .stdin(let reply) = kind, Int(reply.taken) <= count else {
+                throw Self.unexpectedReply
+            }
+            let taken = reply.again ? Int(reply.taken) : count
+            rest.moveReaderIndex(forwardBy: taken)
+            writer.advance(taken)
+            if !reply.again, rest.readableBytes == 0 { return reply.stdinBytes }
         }
     }
 }
@@ -51,9 +56,8 @@ struct StdinWriter {
     var offset: UInt64?
     var refusesTerminalEnd = false
 
-    /// The next command, with `count` bytes attached. Offsets that run past 64 bits stay there:
-    /// beyond what was accepted, as the supervisor will say.
-    mutating func command(_ count: Int, eof: Bool) -> WriteStdin {
+    /// The next command, with `count` bytes attached.
+    func command(_ count: Int, eof: Bool) -> WriteStdin {
         var command = WriteStdin()
         command.processId = processID
         command.attachedBytes = UInt32(count)
@@ -62,9 +66,15 @@ struct StdinWriter {
         if let offset {
             command.hasOffset = true
             command.offset = offset
-            let (next, overflows) = offset.addingReportingOverflow(UInt64(count))
-            self.offset = overflows ? .max : next
         }
         return command
+    }
+
+    /// `count` bytes were taken. Offsets that run past 64 bits stay there: beyond what was
+    /// accepted, as the supervisor will say.
+    mutating func advance(_ count: Int) {
+        guard let offset else { return }
+        let (next, overflows) = offset.addingReportingOverflow(UInt64(count))
+        self.offset = overflows ? .max : next
     }
 }

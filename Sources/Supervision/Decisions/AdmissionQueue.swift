@@ -1,4 +1,4 @@
-// Who may run now, who waits, and who is turned away. Pure.
+// Which process may run now, which ones wait, and which are turned away. Pure.
 
 import DequeModule
 
@@ -14,56 +14,48 @@ struct AdmissionQueue {
 
     let maxRunning: Int
     let maxQueued: Int
-    /// What all who wait may hold together: their input, arguments and labels.
-    let maxQueuedBytes: Int
     private(set) var runningCount = 0
-    private(set) var queuedBytes = 0
     private var line: Deque<UInt64> = []
-    /// Those in `line` that have not left it, with their bytes.
-    private var waiting: [UInt64: Int] = [:]
+    /// The processes in `line` that have not left it.
+    private var waiting: Set<UInt64> = []
 
-    init(maxRunning: Int, maxQueued: Int, maxQueuedBytes: Int = .max) {
+    init(maxRunning: Int, maxQueued: Int) {
         self.maxRunning = max(1, maxRunning)
         self.maxQueued = max(0, maxQueued)
-        self.maxQueuedBytes = maxQueuedBytes
     }
 
     var queuedCount: Int { waiting.count }
 
-    /// A process that starts takes its place at once. `bytes`: what it holds while it waits.
-    mutating func admit(_ serial: UInt64, bytes: Int = 0) -> Decision {
+    /// A process that starts takes its place at once.
+    mutating func admit(_ serial: UInt64) -> Decision {
         if runningCount < maxRunning, waiting.isEmpty {
             runningCount += 1
             return .start
         }
-        guard waiting.count < maxQueued, bytes <= maxQueuedBytes - queuedBytes else {
-            return .refuse
-        }
+        guard waiting.count < maxQueued else { return .refuse }
         line.append(serial)
-        waiting[serial] = bytes
-        queuedBytes += bytes
+        waiting.insert(serial)
         return .wait
     }
 
     /// A waiting process gave up.
     mutating func leave(_ serial: UInt64) {
-        queuedBytes -= waiting.removeValue(forKey: serial) ?? 0
-        // Who left stays in the line until it is their turn, but not without limit.
-        if line.count > 2 * waiting.count + 64 { line.removeAll { waiting[$0] == nil } }
+        waiting.remove(serial)
+        // A process that left stays in the line until its turn, but not without limit.
+        if line.count > 2 * waiting.count + 64 { line.removeAll { !waiting.contains($0) } }
     }
 
     /// A running process has ended: its place is free.
     mutating func finish() {
-        precondition(runningCount > 0, "more ends than starts")
-        runningCount -= 1
+        assert(runningCount > 0, "more ends than starts")
+        runningCount = max(0, runningCount - 1)
     }
 
-    /// Who starts next, and has a place from now on; `nil` where nobody can.
+    /// The process that starts next, and has a place from now on; `nil` where none can.
     mutating func next() -> UInt64? {
         guard runningCount < maxRunning else { return nil }
         while let serial = line.popFirst() {
-            guard let bytes = waiting.removeValue(forKey: serial) else { continue }
-            queuedBytes -= bytes
+            guard waiting.remove(serial) != nil else { continue }
             runningCount += 1
             return serial
         }

@@ -22,11 +22,18 @@ struct EndedLedger {
 
     var count: Int { remembered.count }
 
-    /// `expiresAt` is not before that of whoever ended earlier; `bytes` is what its record costs.
-    mutating func add(_ serial: UInt64, expiresAt: Instant, bytes: Int) {
-        entries.append(Entry(serial: serial, expiresAt: expiresAt))
+    /// `expiresAt` is not before that of any process that ended earlier; `nil`: the process is
+    /// not forgotten until `expire` has said when. `bytes` is what its record costs.
+    mutating func add(_ serial: UInt64, expiresAt: Instant?, bytes: Int) {
+        if let expiresAt { entries.append(Entry(serial: serial, expiresAt: expiresAt)) }
         withOutput.append(serial)
         recordBytes += bytes - (remembered.updateValue(bytes, forKey: serial) ?? 0)
+    }
+
+    /// A process that was added without a time is forgotten at `deadline`, which is not before
+    /// that of any other.
+    mutating func expire(_ serial: UInt64, at deadline: Instant) {
+        if remembered[serial] != nil { entries.append(Entry(serial: serial, expiresAt: deadline)) }
     }
 
     /// It keeps more output than it was asked to, until `deadline`, which is not before that of

@@ -40,6 +40,7 @@ struct SpecDigest: Equatable {
         hasher.combine(spec.output?.retainBytes ?? 0)
         hasher.combine(spec.output?.holdWhenFull ?? false)
         hasher.combine(spec.killDescendants)
+        hasher.combine(spec.allowNewPrivileges)
     }
 }
 

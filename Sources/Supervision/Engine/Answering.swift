@@ -6,7 +6,9 @@ import ProcgateV1
 extension Supervisor {
     public func get(_ id: String, by call: CallID) {
         do {
-            reply(call, .process(try process(id: id).snapshot))
+            let process = try process(id: id)
+            lookAtDescendants(of: process)
+            reply(call, .process(process.snapshot))
         } catch {
             reply(call, .failure(error))
         }
@@ -60,6 +62,14 @@ extension Supervisor {
         reply(call, .done)
     }
 
+    /// Shows that the loop turns.
+    public func pong(_ call: CallID) { reply(call, .done) }
+
+    /// Processes that run or wait.
+    public var liveProcesses: Int {
+        processes.values.count { $0.isAnnounced && $0.phase != .ended }
+    }
+
     public func census(by call: CallID) {
         var census = census
         census.outputBytes = arena.bytesInUse
@@ -76,6 +86,10 @@ extension Supervisor {
             guard process.phase == .ended else {
                 throw Refusal(.processRunning, "the process has not ended")
             }
+            lookAtDescendants(of: process)
+            guard lingering[process.serial] == nil else {
+                throw Refusal(.processRunning, "descendants of the ended command run")
+            }
             forget(process.serial)
             reply(call, .done)
         } catch {
@@ -85,13 +99,13 @@ extension Supervisor {
 }
 
 extension Process {
-    /// Of its encoding, somewhat more than less.
+    /// What it takes in memory, and no less than what it takes on the wire.
     var approximateBytes: Int {
         let texts = [command, cwd, runAs, owner]
         let fixed = 256 + texts.reduce(0) { $0 + $1.utf8.count }
-        let arguments = args.reduce(0) { $0 + $1.utf8.count + 8 }
+        let arguments = args.reduce(0) { $0 + $1.utf8.count + 32 }
         return labels.reduce(fixed + arguments) {
-            $0 + $1.key.utf8.count + $1.value.utf8.count + 16
+            $0 + $1.key.utf8.count + $1.value.utf8.count + 64
         }
     }
 }

@@ -59,6 +59,7 @@ extension Supervisor {
         for _ in 0..<runQueue.count {
             guard let (serial, stream) = runQueue.popFirst() else { return }
             guard let process = processes[serial], let pipe = process.output(stream) else {
+                dropOutput(serial, stream)
                 continue
             }
             read(process, pipe)

@@ -16,6 +16,8 @@ extension Supervisor {
         process.pidfd = nil
         process.exit = exit
         process.commandEndedAt = now
+        // The timeout is the command's: descendants that it left are not affected.
+        cancelTimer(process, \.timeout)
         leaders[pid_t(process.record.pid)] = nil
         process.unreadAtEnd = process.outputs.reduce(0) { $0 + $1.descriptor.readableBytes }
         if let tree = process.tree { commandHasLeft(tree, process) }
@@ -135,14 +137,13 @@ extension Supervisor {
     func end(_ process: SupervisedProcess, hadPlace: Bool) {
         process.phase = .ended
         process.plan = nil
+        dropFurtherOutput(of: process)
         closeDescriptors(of: process)
         abandonStdin(of: process, .notRunning)
         if let tree = process.tree { leaveTree(tree, of: process) }
         cancelTimers(of: process)
-        let retainMilliseconds = configuration.retainTime.nanoseconds / 1_000_000
         process.record.endedAt = wallClockMilliseconds()
-        let (expiry, overflow) = process.record.endedAt.addingReportingOverflow(retainMilliseconds)
-        process.record.expiresAt = overflow ? .max : expiry
+        if lingering[process.serial] == nil { setExpiry(of: process) }
 
         let record = process.snapshot
         let followers = process.interestedLinks
@@ -162,8 +163,19 @@ extension Supervisor {
         process.stopping = []
         announceChange(of: process)
         rememberWhereLetGo(process)
-        if hadPlace { admission.finish() }
+        // Trees that outlive their commands are bounded, too: beyond as many as may run, each
+        // keeps its place.
+        process.keepsPlace = hadPlace && lingering.count > configuration.maxRunning
+        if hadPlace, !process.keepsPlace { admission.finish() }
         if shutdown == nil { startWaiting() } else { checkShutdown() }
+    }
+
+    /// The process is forgotten after the time for which ended ones are remembered.
+    func setExpiry(of process: SupervisedProcess) {
+        let retainMilliseconds = configuration.retainTime.nanoseconds / 1_000_000
+        let (expiry, overflow) = wallClockMilliseconds()
+            .addingReportingOverflow(retainMilliseconds)
+        process.record.expiresAt = overflow ? .max : expiry
     }
 
     func closeDescriptors(of process: SupervisedProcess) {

@@ -42,6 +42,21 @@ extension Supervisor {
                 isSession: write.refusesTerminalEOF))
         waitingCalls[call] = process.serial
         if process.phase == .running { feed(process) }
+        keepLastWrite(of: process)
+    }
+
+    /// Charges the write that came last for the bytes that wait. Where the budget has no room for
+    /// them they are dropped, and asked for again once it is their turn.
+    private func keepLastWrite(of process: SupervisedProcess) {
+        guard var write = process.stdin.pending.last, let data = write.data, write.charged == 0,
+            write.call != nil, !data.isEmpty
+        else { return }
+        if input.take(data.count, owner: process.record.owner) {
+            write.charged = data.count
+        } else {
+            write.data = nil
+        }
+        process.stdin.pending[process.stdin.pending.count - 1] = write
     }
 
     /// Every byte of it was accepted before, and it asks for no end.
@@ -50,42 +65,23 @@ extension Supervisor {
         return write.offset != nil && skip == write.data.count && !write.eof
     }
 
-    /// Writes what the process takes now; to be called again when its pipe has room.
+    /// Writes the bytes that the process takes now; to be called again when its pipe has room.
     func feed(_ process: SupervisedProcess) {
         while var write = process.stdin.pending.first {
-            let start: Int
-            if let done = write.done {
-                start = done
-            } else {
-                switch process.stdin.window.place(
-                    offset: write.offset, count: write.data.count, eof: write.eof)
-                {
-                case .write(let skip): start = skip
-                case .repeated:
-                    answerFirst(process, nil)
-                    continue
-                case .gap:
-                    let accepted = process.stdin.window.accepted
-                    let refusal = Refusal(
-                        .stdinGap, "stdin has \(accepted) bytes, the write begins behind them")
-                    answerFirst(process, refusal)
-                    continue
-                case .closed:
-                    // A session's end of input, where there is none to end.
-                    let isIdle = write.isSession && write.eof && write.data.isEmpty
-                    answerFirst(process, isIdle ? nil : .stdinClosed)
-                    continue
-                }
+            guard let data = write.data else {
+                askAgain(process)
+                continue
             }
-            switch take(write.data[start...], process) {
+            guard let start = start(of: write, data, process) else { continue }
+            switch take(data[start...], process) {
             case .bytes(let count):
                 process.stdin.window.accept(count)
                 if count > 0 {
-                    process.stdin.lineIsOpen = write.data[start + count - 1] != Self.lineFeed
+                    process.stdin.lineIsOpen = data[start + count - 1] != Self.lineFeed
                 }
                 write.done = start + count
                 process.stdin.pending[0] = write
-                if start + count == write.data.count { finishFirst(process, eof: write.eof) }
+                if start + count == data.count { finishFirst(process, eof: write.eof) }
             case .later:
                 write.done = start
                 process.stdin.pending[0] = write
@@ -94,6 +90,39 @@ extension Supervisor {
                 abandonStdin(of: process, .stdinClosed)
             }
         }
+    }
+
+    /// Where the first write goes on. `nil`: it was answered, and is no longer the first.
+    private func start(
+        of write: StdinFeed.PendingWrite, _ data: [UInt8], _ process: SupervisedProcess
+    ) -> Int? {
+        if let done = write.done { return done }
+        switch process.stdin.window.place(
+            offset: write.offset, count: data.count, eof: write.eof)
+        {
+        case .write(let skip):
+            return skip
+        case .repeated:
+            answerFirst(process, nil)
+        case .gap:
+            let accepted = process.stdin.window.accepted
+            let refusal = Refusal(
+                .stdinGap, "stdin has \(accepted) bytes, the write begins behind them")
+            answerFirst(process, refusal)
+        case .closed:
+            // A session's end of input, where there is none to end.
+            let isIdle = write.isSession && write.eof && data.isEmpty
+            answerFirst(process, isIdle ? nil : .stdinClosed)
+        }
+        return nil
+    }
+
+    /// It is the turn of a write whose bytes were not kept.
+    private func askAgain(_ process: SupervisedProcess) {
+        guard let write = process.stdin.pending.popFirst(), let call = write.call else { return }
+        waitingCalls[call] = nil
+        let accepted = process.stdin.window.accepted
+        reply(call, .stdinAgain(bytes: accepted, taken: write.done ?? 0))
     }
 
     private func take(_ data: ArraySlice<UInt8>, _ process: SupervisedProcess) -> WriteResult {
@@ -120,7 +149,12 @@ extension Supervisor {
     }
 
     private func answerFirst(_ process: SupervisedProcess, _ refusal: Refusal?) {
-        guard let write = process.stdin.pending.popFirst(), let call = write.call else { return }
+        guard let write = process.stdin.pending.popFirst() else { return }
+        input.giveBack(write.charged, owner: process.record.owner)
+        guard let call = write.call else {
+            reduceInput(of: process, to: process.recordBytes)
+            return
+        }
         waitingCalls[call] = nil
         if let refusal {
             reply(call, .failure(refusal))
@@ -158,6 +192,9 @@ extension Supervisor {
 
     /// The caller of a write is gone: what the process has not taken is dropped.
     func abandonWrite(_ call: CallID, of process: SupervisedProcess) {
+        for write in process.stdin.pending where write.call == call {
+            input.giveBack(write.charged, owner: process.record.owner)
+        }
         process.stdin.pending.removeAll { $0.call == call }
         if process.phase == .running { feed(process) }
     }

@@ -1,6 +1,7 @@
 // What goes in and out of a supervisor: requests, answers and news, as values. Knows no
 // encoding and no socket.
 
+public import LinuxIO
 public import OutputLog
 public import ProcgateV1
 
@@ -17,6 +18,8 @@ public struct StartRequest: Sendable {
     public var policy = OwnerPolicy.none
     /// Follow the log from the answer on.
     public var follow = false
+    /// The time at which its caller waits no longer, of the monotonic clock.
+    public var expiresAt: Instant?
 
     public init(spec: ProcessSpec) {
         self.spec = spec
@@ -88,7 +91,12 @@ public enum Answer: Sendable {
     case list([(serial: UInt64, process: Process)], more: Bool)
     /// Of all of stdin so far.
     case stdin(bytes: UInt64)
+    /// There was no memory to keep what the process has not read: the write is to be sent again,
+    /// without the bytes that were taken.
+    case stdinAgain(bytes: UInt64, taken: Int)
     case done
+    /// Every process has ended, but for those that the host does not let end.
+    case shutDown(uninterruptible: [Int32])
     case census(Census)
 }
 

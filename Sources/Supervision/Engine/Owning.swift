@@ -6,6 +6,7 @@ import OutputLog
 extension Supervisor {
     /// The call is over for its caller.
     public func abandon(_ call: CallID, reason: AbandonReason) {
+        abandonPending(call)
         if let serial = waitingCalls.removeValue(forKey: call), let process = processes[serial] {
             process.awaiting.removeAll { $0 == call }
             process.stopping.removeAll { $0 == call }
@@ -19,7 +20,7 @@ extension Supervisor {
 
     private func leave(_ process: SupervisedProcess, _ call: CallID, _ reason: AbandonReason) {
         owningCalls[call] = nil
-        let hasKey = !process.requestKey.isEmpty
+        let hasKey = process.key != nil
         process.waitingStarts.removeAll { $0.call == call }
         follow(process.owners.leave(call, reason: reason, hasKey: hasKey), of: process)
         // Those that are left may have waited for this one.
@@ -102,24 +103,31 @@ extension Supervisor {
         if process.retired.acknowledge(ordinal, by: link) { free([ordinal], of: process) }
     }
 
-    /// All that hung on the link is lost.
+    /// All that hung on the link is lost, and its gateway reads nothing any more.
     public func linkClosed(_ link: UInt64) {
-        links.remove(link)
+        linkFenced(link)
+        for process in processes.values where process.followers.removeValue(forKey: link) != nil {
+            free(process.retired.drop(link), of: process)
+        }
+        for process in departed.values where process.followers.removeValue(forKey: link) != nil {
+            free(process.retired.drop(link), of: process)
+        }
+    }
+
+    /// All that hung on the link is lost, but its gateway may still read the logs that it follows:
+    /// their blocks are not used again until `linkClosed`.
+    public func linkFenced(_ link: UInt64) {
+        guard links.remove(link) != nil else { return }
         watchers.remove(link)
         outbox.removeAll { $0.link == link }
         let calls = waitingCalls.keys.filter { $0.link == link }
         for call in calls { abandon(call, reason: .lost) }
+        for call in pendingCalls.keys.filter({ $0.link == link }) { abandonPending(call) }
         for process in Array(processes.values) {
-            if process.followers.removeValue(forKey: link) != nil {
-                free(process.retired.drop(link), of: process)
-            }
             for call in process.owners.calls.filter({ $0.link == link }) {
                 leave(process, call, .lost)
             }
             process.waitingStarts.removeAll { $0.call.link == link }
-        }
-        for process in departed.values where process.followers.removeValue(forKey: link) != nil {
-            free(process.retired.drop(link), of: process)
         }
         shutdown?.calls.removeAll { $0.link == link }
     }

@@ -111,8 +111,12 @@ extension Supervisor {
             retire(process.log.retain(atMost: kept), of: process)
             scheduleHousekeeping(in: Self.trimDelay)
         }
+        // From now on its record counts with those of the other ended processes.
+        reduceInput(of: process, to: 0)
+        let isForgotten = lingering[process.serial] == nil
         ledger.add(
-            process.serial, expiresAt: now + configuration.retainTime, bytes: process.recordBytes)
+            process.serial, expiresAt: isForgotten ? now + configuration.retainTime : nil,
+            bytes: process.recordBytes)
         // Its caller may come back for what was on its way; a reader of what holds back, later too.
         if process.log.retainedBytes > process.retainBytes, !process.holdsWhenFull {
             ledger.keepsMore(process.serial, until: now + configuration.resumeWindow)
@@ -151,9 +155,8 @@ extension Supervisor {
         serials[process.id] = nil
         waitingForRoom.remove(process.serial)
         for call in process.owners.calls { owningCalls[call] = nil }
-        if !process.requestKey.isEmpty {
-            keys[keyName(owner: process.record.owner, key: process.requestKey)] = nil
-        }
+        if let key = process.key { keys[key] = nil }
+        reduceInput(of: process, to: 0)
         cancelTimer(process, \.resume)
         if serialsInOrder.count > 2 * processes.count + 64 {
             serialsInOrder.removeAll { processes[$0] == nil }
@@ -162,7 +165,7 @@ extension Supervisor {
 
     // MARK: Housekeeping
 
-    private func scheduleHousekeeping(in delay: Duration) {
+    func scheduleHousekeeping(in delay: Duration) {
         let deadline = now + delay
         if let timer = housekeepingTimer {
             guard let planned = housekeepingDeadline, deadline < planned else { return }

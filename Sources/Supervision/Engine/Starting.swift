@@ -1,53 +1,110 @@
-// From a request to a running command: admission, descriptors, launch.
+// From a request to a process that has its place: what is refused, which user it runs as, whether
+// it joins another one, and what it holds of the input budget.
 
 import CLinux
-import Glibc
 import LinuxIO
 import OutputLog
 import ProcgateV1
 
+/// A start that waits for its user to be looked up.
+struct PendingStart {
+    let request: StartRequest
+    let call: CallID
+    let userName: String
+    /// Taken of the input budget.
+    let bytes: Int
+}
+
+/// Names a start that can be repeated.
+struct StartKey: Hashable {
+    let owner: String
+    let key: String
+}
+
 extension Supervisor {
-    /// Starts a process, or joins the one that was started with the same key. Answered
+    /// Starts a process, or joins the one that was started with the same key. The reply comes
     /// once it runs, is queued, or was refused.
     public func start(_ request: StartRequest, by call: CallID) {
         do {
-            try admit(request, by: call)
+            try begin(request, by: call)
         } catch {
             reply(call, .failure(error))
         }
     }
 
-    private func admit(_ request: StartRequest, by call: CallID) throws(Refusal) {
+    private func begin(_ request: StartRequest, by call: CallID) throws(Refusal) {
         guard shutdown == nil else {
             throw Refusal(.supervisorUnavailable, "the supervisor is shutting down")
         }
-        var keyed: (name: String, digest: SpecDigest)?
-        if !request.requestKey.isEmpty {
-            let name = keyName(owner: request.owner, key: request.requestKey)
-            let digest = SpecDigest(request.spec)
-            if let serial = keys[name], let process = processes[serial] {
-                return try join(process, request, digest, by: call)
-            }
-            if request.joinsOnly {
-                throw Refusal(
-                    .processNotFound, "no process is known, any more, by this request key")
-            }
-            keyed = (name, digest)
+        guard request.requestKey.utf8.count <= LaunchPlanner.mostKeyBytes else {
+            throw Refusal(
+                .requestKeyInvalid,
+                "a request key has at most \(LaunchPlanner.mostKeyBytes) bytes, not"
+                    + " \(request.requestKey.utf8.count)")
         }
-        let plan = try planner.plan(request.spec, now: now)
-        let decision = admission.admit(nextSerial, bytes: request.heldBytes(with: plan))
+        if try joinKnown(request, by: call) { return }
+        try planner.check(request.spec)
+        let name = try planner.userName(of: request.spec)
+        if let answer = users.known(name, now: now) {
+            return try admit(request, as: user(name, answer), by: call)
+        }
+        let bytes = request.heldBytes
+        try takeInput(bytes, owner: request.owner)
+        let ticket = nextTicket
+        nextTicket += 1
+        pendingStarts[ticket] = PendingStart(
+            request: request, call: call, userName: name, bytes: bytes)
+        pendingCalls[call] = ticket
+        if users.wait(ticket, for: name) {
+            resolvers.ask(name, now: now, control: launcher.control)
+            scheduleResolvers()
+        }
+    }
+
+    private func user(_ name: String, _ answer: UserAnswer) throws(Refusal) -> UserRecord {
+        switch answer {
+        case .user(let user): return user
+        case .unknown: throw .userUnknown(name)
+        case .unresponsive: throw .userUnresponsive(name)
+        }
+    }
+
+    /// Whether the request was answered by a process that has its key.
+    private func joinKnown(_ request: StartRequest, by call: CallID) throws(Refusal) -> Bool {
+        guard !request.requestKey.isEmpty else { return false }
+        if let serial = keys[request.key], let process = processes[serial] {
+            try join(process, request, by: call)
+            return true
+        }
+        if request.joinsOnly {
+            throw Refusal(.processNotFound, "no process is known, any more, by this request key")
+        }
+        return false
+    }
+
+    private func admit(
+        _ request: StartRequest, as user: UserRecord, by call: CallID
+    ) throws(Refusal) {
+        if let expiry = request.expiresAt, expiry <= now {
+            throw Refusal(.supervisorUnavailable, "the call's deadline has passed")
+        }
+        let plan = try planner.plan(request.spec, as: user)
+        let bytes = request.heldBytes + plan.paths.reduce(0) { $0 + $1.utf8.count + 16 }
+        try takeInput(bytes, owner: request.owner)
+        let decision = admission.admit(nextSerial)
         guard decision != .refuse else {
+            input.giveBack(bytes, owner: request.owner)
             throw Refusal(
                 .tooManyProcesses,
-                "\(configuration.maxRunning) processes run and \(admission.queuedCount) wait,"
-                    + " with \(admission.queuedBytes) bytes of input and arguments")
+                "\(configuration.maxRunning) processes run and \(admission.queuedCount) wait")
         }
         let process = SupervisedProcess(
             serial: nextSerial, id: randomID(), request: request, plan: plan,
-            digest: keyed?.digest,
+            digest: request.requestKey.isEmpty ? nil : SpecDigest(request.spec),
             arena: arena, configuration: configuration)
+        process.inputBytes = bytes
         nextSerial += 1
-        register(process, key: keyed?.name)
+        register(process)
         own(process, call, request.policy)
         acceptInput(of: process)
         if decision == .start {
@@ -64,10 +121,9 @@ extension Supervisor {
     }
 
     private func join(
-        _ process: SupervisedProcess, _ request: StartRequest, _ digest: SpecDigest,
-        by call: CallID
+        _ process: SupervisedProcess, _ request: StartRequest, by call: CallID
     ) throws(Refusal) {
-        guard process.digest == digest else {
+        guard process.digest == SpecDigest(request.spec) else {
             throw Refusal(
                 .requestKeyReused, "the request key was used before, for another process")
         }
@@ -83,14 +139,12 @@ extension Supervisor {
         }
     }
 
-    private func register(_ process: SupervisedProcess, key: String?) {
+    private func register(_ process: SupervisedProcess) {
         processes[process.serial] = process
         serials[process.id] = process.serial
         serialsInOrder.append(process.serial)
-        if let key { keys[key] = process.serial }
+        if let key = process.key { keys[key] = process.serial }
     }
-
-    func keyName(owner: String, key: String) -> String { owner + "\0" + key }
 
     func replyStarted(
         _ process: SupervisedProcess, to call: CallID, follow: Bool, joined: Bool
@@ -106,138 +160,7 @@ extension Supervisor {
         reply(call, .started(answer))
     }
 
-    // MARK: Launching
-
-    /// Starts whoever has a place now.
-    func startWaiting() {
-        // A launch that fails at once comes back here: the loop below goes on instead.
-        guard !isStartingWaiting else { return }
-        isStartingWaiting = true
-        defer { isStartingWaiting = false }
-        while let serial = admission.next() {
-            guard let process = processes[serial] else {
-                admission.finish()
-                continue
-            }
-            cancelTimer(process, \.queue)
-            launch(process)
-        }
-    }
-
-    func launch(_ process: SupervisedProcess) {
-        process.phase = .launching
-        guard launcher.hasRoom else {
-            launchLine.append(process.serial)
-            return
-        }
-        guard var plan = process.plan else { preconditionFailure("a launch without a plan") }
-        let tree = forest.plant()
-        process.tree = tree
-        process.launchedAt = .now()
-        process.launchCount += 1
-        setTimer(process, \.launch, .launch(process.serial), at: now + Self.launchTime)
-        applyLimits(process, tree, &plan)
-        do {
-            if let (columns, rows) = plan.terminal {
-                try launchInTerminal(process, plan, columns: columns, rows: rows)
-            } else {
-                try launchWithPipes(process, plan)
-            }
-        } catch {
-            guard error.call == "sendmsg", error.code == EPIPE else {
-                return launchFailed(process, step: CLINUX_STEP_CLONE, code: error.code)
-            }
-            // The launcher has died, and that is about to be told: this waits for the next one.
-            takeBackLaunch(process)
-            launchLine.append(process.serial)
-        }
-    }
-
-    /// Undoes what was prepared for a launch that did not take place.
-    private func takeBackLaunch(_ process: SupervisedProcess) {
-        cancelTimer(process, \.launch)
-        closeDescriptors(of: process)
-        if let tree = process.tree { forest.clear(tree) }
-        process.tree = nil
-        process.launchedAt = nil
-    }
-
-    private func applyLimits(
-        _ process: SupervisedProcess, _ tree: ProcessTree, _ plan: inout LaunchPlan
-    ) {
-        if let mark = forest.markLimit(of: tree) { plan.limits.append(mark) }
-        guard let limits = process.limits, limits != ResourceLimits() else { return }
-        if case .cgroup(let leaf) = tree.bond, forest.limitsWholeTrees, leaf.apply(limits) {
-            process.record.limitsEnforced = .cgroup
-            return
-        }
-        if limits.memoryBytes > 0 {
-            plan.limits.append(.same(CLINUX_LIMIT_MEMORY, limits.memoryBytes))
-        }
-        if limits.maxProcesses > 0, plan.user.uid != 0 {
-            // Counted for the user, whatever else they run.
-            let others = ProcessTable.taskCount(of: plan.user.uid)
-            plan.limits.append(.same(CLINUX_LIMIT_PROCESSES, UInt64(limits.maxProcesses) + others))
-        }
-        let isEnforced = limits.memoryBytes > 0 || (limits.maxProcesses > 0 && plan.user.uid != 0)
-        process.record.limitsEnforced = isEnforced ? .rlimit : .none
-    }
-
-    private func launchWithPipes(
-        _ process: SupervisedProcess, _ plan: LaunchPlan
-    ) throws(SystemError) {
-        let out = try Pipe(nonblockingReader: true, nonblockingWriter: false).ends()
-        let outWriter = FileDescriptor(owning: out.writer)
-        process.stdout = OutputPipe(
-            FileDescriptor(owning: out.reader), stream: .stdout, isTerminal: false)
-        let error = try Pipe(nonblockingReader: true, nonblockingWriter: false).ends()
-        let errorWriter = FileDescriptor(owning: error.writer)
-        process.stderr = OutputPipe(
-            FileDescriptor(owning: error.reader), stream: .stderr, isTerminal: false)
-        var descriptors = LaunchDescriptors(stdout: outWriter.raw, stderr: errorWriter.raw)
-        if case .null = process.stdinSource {
-            process.stdin.window.close(byWriter: true)
-            try submit(process, plan, descriptors)
-        } else {
-            let input = try Pipe(nonblockingReader: false, nonblockingWriter: true).ends()
-            let reader = FileDescriptor(owning: input.reader)
-            process.stdin.pipe = FileDescriptor(owning: input.writer)
-            descriptors.stdin = reader.raw
-            try submit(process, plan, descriptors)
-            _ = consume reader
-        }
-        _ = consume outWriter
-        _ = consume errorWriter
-    }
-
-    private func launchInTerminal(
-        _ process: SupervisedProcess, _ plan: LaunchPlan, columns: UInt16, rows: UInt16
-    ) throws(SystemError) {
-        var ends: (Int32, Int32) = (-1, -1)
-        let status = withUnsafeMutableBytes(of: &ends) { bytes in
-            clinux_open_terminal(
-                bytes.assumingMemoryBound(to: Int32.self).baseAddress, columns, rows)
-        }
-        guard status == 0 else { throw SystemError("/dev/ptmx") }
-        let terminal = FileDescriptor(owning: ends.1)
-        process.stdout = OutputPipe(
-            FileDescriptor(owning: ends.0), stream: .stdout, isTerminal: true)
-        if plan.changesUser { fchown(terminal.raw, plan.user.uid, gid_t.max) }
-        try submit(process, plan, LaunchDescriptors(terminal: terminal.raw))
-        _ = consume terminal
-    }
-
-    private func submit(
-        _ process: SupervisedProcess, _ plan: LaunchPlan, _ descriptors: LaunchDescriptors
-    ) throws(SystemError) {
-        var descriptors = descriptors
-        if let tree = process.tree, case .cgroup(let leaf) = tree.bond {
-            descriptors.cgroup = leaf.directory.raw
-        }
-        try launcher.submit(plan, descriptors, ticket: process.serial)
-    }
-
-    /// What was given with the start becomes the first write.
+    /// Bytes that were given with the start become the first write.
     private func acceptInput(of process: SupervisedProcess) {
         let data: [UInt8]
         switch process.stdinSource {
@@ -253,230 +176,93 @@ extension Supervisor {
         process.stdinSource = .pipe
     }
 
-    // MARK: Launched
+    // MARK: Input memory
 
-    func takeLaunches() {
-        guard launcher.isRunning else { return }
-        do {
-            while try launcher.takeResult({ ticket, result in launched(ticket, result) }) {}
-        } catch {
-            restartLauncher()
-        }
-        launchFromLine()
-    }
-
-    private func launchFromLine() {
-        // Each once: one that finds the launcher dead stands in the line again.
-        for _ in 0..<launchLine.count {
-            guard launcher.hasRoom, let serial = launchLine.popFirst() else { return }
-            guard let process = processes[serial], process.phase == .launching else { continue }
-            launch(process)
+    private func takeInput(_ bytes: Int, owner: String) throws(Refusal) {
+        guard input.take(bytes, owner: owner) else {
+            throw Refusal(
+                .inputMemoryExhausted,
+                "input that processes have not read takes \(input.usedBytes) of"
+                    + " \(input.limitBytes) bytes: there is no room for \(bytes) more")
         }
     }
 
-    func restartLauncher() {
-        poller.remove(launcher.socket)
-        forest.forgets(launcher.pid)
-        for serial in launcher.abandon() {
-            guard let process = processes[serial], process.phase == .launching else { continue }
-            launchFailed(process, step: CLINUX_STEP_CLONE, code: ECHILD)
-        }
-        startLauncher()
+    /// The process holds `bytes` from now on, fewer than before.
+    func reduceInput(of process: SupervisedProcess, to bytes: Int) {
+        guard bytes < process.inputBytes else { return }
+        input.giveBack(process.inputBytes - bytes, owner: process.record.owner)
+        process.inputBytes = bytes
     }
 
-    /// Before another launcher is tried, where the host had no process or descriptor for one.
-    private static let launcherPause: Duration = .milliseconds(200)
+    // MARK: Users
 
-    func startLauncher() {
-        guard !launcher.isRunning else { return }
-        do {
-            try launcher.restart()
-            try poller.add(launcher.socket, .input, token: EventSource.launcher.token(0))
-        } catch {
-            // One that cannot be heard of is as good as none; it ends with its socket.
-            _ = launcher.abandon()
-            _ = timers.add(.launcher, at: now + Self.launcherPause)
-            return
+    /// A resolver has said something, or has ended.
+    func takeUser(from resolver: UInt64) {
+        if let (name, answer) = resolvers.receive(resolver, now: now, control: launcher.control) {
+            userIsKnown(name, answer)
         }
-        forest.knows(launcher.pid)
-        launchFromLine()
+        scheduleResolvers()
     }
 
-    private func launched(_ serial: UInt64, _ result: consuming LaunchResult) {
-        guard let process = processes[serial], process.phase == .launching else { return }
-        cancelTimer(process, \.launch)
-        switch consume result {
-        case .failed(let step, let code):
-            if step == CLINUX_STEP_CLONE, process.launchCount < Self.mostLaunches,
-                let tree = process.tree, forest.abandonCgroup(of: tree, after: code)
-            {
-                relaunch(process)
-            } else {
-                launchFailed(process, step: step, code: code)
-            }
-        case .running(let pid, let pidfd, let fellBack):
-            if fellBack { process.record.cwd = process.plan?.fallbackDirectory ?? "/" }
-            process.pidfd = consume pidfd
-            runs(process, pid: pid)
+    func advanceResolvers() {
+        resolverTimer = nil
+        for name in resolvers.advance(to: now, control: launcher.control) {
+            userIsKnown(name, .unresponsive)
         }
+        scheduleResolvers()
     }
 
-    /// Of one process, where cgroups keep it from starting.
-    private static let mostLaunches = 4
-
-    /// Again, without the cgroup that let it not in.
-    private func relaunch(_ process: SupervisedProcess) {
-        process.tree = nil
-        takeBackLaunch(process)
-        launch(process)
-    }
-
-    private func runs(_ process: SupervisedProcess, pid: pid_t) {
-        let serial = process.serial
-        process.phase = .running
-        process.plan = nil
-        census.spawned += 1
-        if let launchedAt = process.launchedAt { census.spawnTime += now - launchedAt }
-        process.record.pid = UInt32(pid)
-        process.record.status = .running
-        process.record.startedAt = wallClockMilliseconds()
-        leaders[pid] = serial
-        if let tree = process.tree { forest.leads(pid, tree) }
-        let edges: Readiness = process.isTerminal ? [.input, .output, .edges] : [.input, .edges]
-        do {
-            if let pidfd = process.pidfd?.raw {
-                try poller.add(pidfd, .input, token: EventSource.exit.token(serial))
-            }
-            if let raw = process.stdout?.descriptor.raw {
-                try poller.add(raw, edges, token: EventSource.stdout.token(serial))
-            }
-            if let raw = process.stderr?.descriptor.raw {
-                try poller.add(raw, edges, token: EventSource.stderr.token(serial))
-            }
-        } catch {
-            // The host's limit of watched descriptors: it cannot be supervised.
-            stop(process, .shutdown, grace: .zero)
-        }
-        if let timeout = process.timeout {
-            setTimer(process, \.timeout, .timeout(serial), at: now + timeout)
-        }
-        announceStart(of: process)
-        feed(process)
-        if let (cause, grace) = process.stopAfterLaunch {
-            process.stopAfterLaunch = nil
-            stop(process, cause, grace: grace)
-        }
-    }
-
-    /// To those whose start waited, or to those who know it as queued.
-    private func announceStart(of process: SupervisedProcess) {
-        if process.isAnnounced {
-            let record = process.snapshot
-            for link in process.interestedLinks {
-                tell(link, .running(serial: process.serial, record))
+    func userIsKnown(_ name: String, _ answer: UserAnswer) {
+        for ticket in users.finish(name, answer, now: now) {
+            guard let pending = takePending(ticket) else { continue }
+            do throws(Refusal) {
+                // The same key may have been started by another call meanwhile.
+                if try joinKnown(pending.request, by: pending.call) { continue }
+                guard shutdown == nil else {
+                    throw Refusal(.supervisorUnavailable, "the supervisor is shutting down")
+                }
+                try admit(pending.request, as: user(name, answer), by: pending.call)
+            } catch {
+                reply(pending.call, .failure(error))
             }
         }
-        answerStarts(of: process)
-        announceChange(of: process)
     }
 
-    func answerStarts(of process: SupervisedProcess) {
-        process.isAnnounced = true
-        for (call, follow, joined) in process.waitingStarts {
-            replyStarted(process, to: call, follow: follow, joined: joined)
-        }
-        process.waitingStarts = []
+    func abandonPending(_ call: CallID) {
+        guard let ticket = pendingCalls[call], let pending = takePending(ticket) else { return }
+        users.leave(ticket, pending.userName)
     }
 
-    // MARK: Failed
+    private func takePending(_ ticket: UInt64) -> PendingStart? {
+        guard let pending = pendingStarts.removeValue(forKey: ticket) else { return nil }
+        pendingCalls[pending.call] = nil
+        input.giveBack(pending.bytes, owner: pending.request.owner)
+        return pending
+    }
 
-    func launchFailed(_ process: SupervisedProcess, step: clinux_launch_step, code: Int32) {
-        cancelTimer(process, \.launch)
-        let command = process.plan?.arguments.first ?? process.record.command
-        let failure = LaunchFailure(step: step, code: code, command: command)
-        closeDescriptors(of: process)
-        if let tree = process.tree {
-            if step == CLINUX_STEP_CLONE, !forest.isEmpty(tree) {
-                // It came to run the command, and cannot be supervised: nobody stays of it.
-                forest.kill(tree)
-                leaveTree(tree, of: process)
-            } else {
-                forest.clear(tree)
-                process.tree = nil
-            }
+    private func scheduleResolvers() {
+        let deadline = resolvers.nextDeadline(canStart: launcher.isRunning)
+        if let (timer, planned) = resolverTimer {
+            guard planned != deadline else { return }
+            timers.cancel(timer)
+            resolverTimer = nil
         }
-        if let refusal = failure.refusal(directory: process.record.cwd), !process.isAnnounced {
-            // It never was a process: the callers are told why.
-            let starts = process.waitingStarts
-            erase(process)
-            admission.finish()
-            for (call, _, _) in starts { reply(call, .failure(refusal)) }
-            startWaiting()
-            return
-        }
-        process.record.outcome = .error(failure.text)
-        process.record.status = .failed
-        process.record.terminationReason = .startFailed
-        end(process, hadPlace: true)
+        guard let deadline else { return }
+        resolverTimer = (timers.add(.resolvers, at: deadline), deadline)
     }
 }
 
 extension StartRequest {
-    /// What a process that was asked for holds while it waits.
-    fileprivate func heldBytes(with plan: LaunchPlan) -> Int {
-        var bytes = 4096
+    var key: StartKey { StartKey(owner: owner, key: requestKey) }
+
+    /// What a process that was asked for holds until it runs: its strings, once as they came and
+    /// once in its record, and its input.
+    var heldBytes: Int {
+        var bytes = 4096 + 2 * spec.command.utf8.count + spec.cwd.utf8.count
         if case .bytes(let input) = stdin { bytes += input.count }
-        for strings in [plan.arguments, plan.environment, plan.paths] {
-            for string in strings { bytes += string.utf8.count + 16 }
-        }
-        // Once more in its record.
-        for string in spec.args { bytes += string.utf8.count + 16 }
-        for (name, value) in spec.labels { bytes += name.utf8.count + value.utf8.count + 32 }
-        return bytes
-    }
-}
-
-/// Why a launch failed, in words and as a reason.
-struct LaunchFailure {
-    let step: clinux_launch_step
-    let code: Int32
-    let command: String
-
-    /// Where it is the request's fault, and not the command's or the host's.
-    func refusal(directory: String) -> Refusal? {
-        switch step {
-        case CLINUX_STEP_DIRECTORY:
-            return Refusal(.cwdInvalid, "\(directory): \(SystemError.text(of: code))")
-        case CLINUX_STEP_GROUPS, CLINUX_STEP_USER:
-            return code == EPERM ? Refusal(.runAsDenied, text) : nil
-        default:
-            return code == E2BIG
-                ? Refusal(.argumentsTooLong, "the host takes no arguments that long") : nil
-        }
-    }
-
-    var text: String {
-        let reason = SystemError.text(of: code)
-        switch step {
-        case CLINUX_STEP_EXECUTE: return "cannot execute '\(command)': \(reason)"
-        case CLINUX_STEP_SESSION: return "cannot make a session: \(reason)"
-        case CLINUX_STEP_TERMINAL: return "cannot take the terminal: \(reason)"
-        case CLINUX_STEP_DESCRIPTORS: return "cannot connect its pipes: \(reason)"
-        case CLINUX_STEP_LIMITS: return "cannot set its limits: \(reason)"
-        case CLINUX_STEP_GROUPS: return "cannot set its groups: \(reason)"
-        case CLINUX_STEP_USER: return "cannot become its user: \(reason)"
-        case CLINUX_STEP_DIRECTORY: return "cannot enter its directory: \(reason)"
-        case CLINUX_STEP_PARENT: return "the supervisor went away"
-        default: return "cannot start a process: \(reason)"
-        }
-    }
-}
-
-extension clinux_launch_limit {
-    /// Soft and hard alike; no more than the hard limit that there is, which not everybody may
-    /// raise.
-    static func same(_ resource: clinux_limit_kind, _ value: UInt64) -> clinux_launch_limit {
-        let limit = min(value, clinux_limit(resource).hard)
-        return clinux_launch_limit(resource: resource, soft: limit, hard: limit)
+        for string in spec.args { bytes += 2 * (string.utf8.count + 32) }
+        for (name, value) in spec.env { bytes += name.utf8.count + value.utf8.count + 64 }
+        for (name, value) in spec.labels { bytes += 2 * (name.utf8.count + value.utf8.count + 64) }
+        return bytes + requestKey.utf8.count + owner.utf8.count
     }
 }

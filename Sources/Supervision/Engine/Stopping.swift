@@ -6,10 +6,14 @@ import LinuxIO
 public import ProcgateV1
 
 extension Supervisor {
-    /// A tree without events is looked at this often while it is being killed, and so
-    /// often while it merely outlives its command.
-    private static let sweepInterval: Duration = .milliseconds(5)
-    private static let lingerInterval: Duration = .seconds(1)
+    /// A tree without events is looked at so often while it is being killed.
+    static let sweepInterval: Duration = .milliseconds(5)
+    /// New members of a tree that was sent TERM are looked for after so long, then after twice as
+    /// long, and so on.
+    private static let terminationInterval: Duration = .milliseconds(5)
+    private static let terminationRounds = 6
+    /// A process that was killed and has not ended after so long is uninterruptible.
+    static let killTime: Duration = .seconds(10)
 
     // MARK: Stop
 
@@ -19,7 +23,8 @@ extension Supervisor {
     ) {
         do throws(Refusal) {
             let process = try process(id: id)
-            if process.phase == .ended {
+            lookAtDescendants(of: process)
+            guard process.phase != .ended || lingering[process.serial] != nil else {
                 reply(call, .process(process.snapshot))
                 return
             }
@@ -35,7 +40,8 @@ extension Supervisor {
     func stop(_ process: SupervisedProcess, _ cause: StopCause, grace: Duration) {
         switch process.phase {
         case .ended:
-            return
+            let plan = process.descendantStop.request(.descendants, grace: grace, now: now)
+            act(plan, on: process)
         case .queued:
             takeOutOfQueue(process, cause, signal: SignalName.terminate)
         case .launching where process.launchedAt == nil:
@@ -53,23 +59,57 @@ extension Supervisor {
     }
 
     func act(_ action: StopPlan.Action, on process: SupervisedProcess) {
-        guard let tree = process.tree else { return }
+        guard let tree = process.tree ?? lingering[process.serial] else { return }
         switch action {
         case .nothing:
             return
         case .terminate(let killAt):
             setTimer(process, \.kill, .kill(process.serial), at: killAt)
-            forest.signal(tree, SIGTERM)
-            // Who is stopped could not answer.
-            forest.signal(tree, SIGCONT)
+            process.terminated = []
+            process.terminationRounds = 0
+            terminate(process, tree)
         case .hasten(let killAt):
             setTimer(process, \.kill, .kill(process.serial), at: killAt)
         case .kill:
             cancelTimer(process, \.kill)
+            cancelTimer(process, \.terminate)
+            setTimer(
+                process, \.unkillable, .unkillable(process.serial), at: now + Self.killTime)
             forest.kill(tree)
             watchTree(process)
         }
         settle(process)
+    }
+
+    /// Sends TERM to each member once. A member that forks before it acts on the signal makes
+    /// others that were not there: they are looked for again, for as long as that makes sense.
+    private func terminate(_ process: SupervisedProcess, _ tree: ProcessTree) {
+        forest.terminate(tree, except: &process.terminated)
+        guard process.terminationRounds < Self.terminationRounds else { return }
+        let pause = Self.terminationInterval * (1 << process.terminationRounds)
+        process.terminationRounds += 1
+        setTimer(process, \.terminate, .terminate(process.serial), at: now + pause)
+    }
+
+    func terminateAgain(_ process: SupervisedProcess) {
+        guard let tree = process.tree ?? lingering[process.serial] else { return }
+        terminate(process, tree)
+    }
+
+    /// Says of a process that does not end by KILL that it does not, to the calls that wait for
+    /// its end. It goes when the host lets it.
+    func reportUnkillable(_ process: SupervisedProcess) {
+        let pids = (process.tree ?? lingering[process.serial]).map { forest.members(of: $0) } ?? []
+        guard !pids.isEmpty else { return }
+        let named = pids.prefix(8).map { String($0) }.joined(separator: ", ")
+        let refusal = Refusal(
+            .hostUnresponsive,
+            "process \(named) was killed and does not end: it waits for the host, uninterruptibly")
+        for call in process.stopping {
+            waitingCalls[call] = nil
+            reply(call, .failure(refusal))
+        }
+        process.stopping = []
     }
 
     /// A child that has not come to execute its command when the grace time is over is killed.
@@ -80,7 +120,7 @@ extension Supervisor {
             // It may not have been there yet.
             deadline = now + Self.launchRetryTime
         } else if let launchedAt = process.launchedAt {
-            deadline = min(deadline, launchedAt + Self.launchTime)
+            deadline = min(deadline, launchedAt + Self.longestLaunch)
         }
         setTimer(process, \.launch, .launch(process.serial), at: deadline)
     }
@@ -91,6 +131,12 @@ extension Supervisor {
     ) {
         let hadPlace = process.phase == .launching
         if !hadPlace { admission.leave(process.serial) }
+        recordKill(of: process, by: signal, cause)
+        end(process, hadPlace: hadPlace)
+    }
+
+    /// It has ended before its command was executed.
+    func recordKill(of process: SupervisedProcess, by signal: Int32, _ cause: StopCause) {
         process.record.status = .killed
         process.record.outcome = .signal(signal)
         process.record.signalName = SignalName.name(of: signal)
@@ -99,7 +145,6 @@ extension Supervisor {
         case .shutdown: process.record.terminationReason = .shutdown
         default: process.record.terminationReason = .stopped
         }
-        end(process, hadPlace: hadPlace)
     }
 
     func queueTimeOut(_ process: SupervisedProcess) {
@@ -131,7 +176,9 @@ extension Supervisor {
     ) throws(Refusal) {
         switch process.phase {
         case .ended:
-            throw .notRunning
+            guard scope == .tree, let tree = lingering[process.serial],
+                forest.signal(tree, number)
+            else { throw .notRunning }
         case .queued, .launching:
             let ends = [SignalName.terminate, SignalName.interrupt, SignalName.kill]
             guard ends.contains(number) else { throw .notRunning }
@@ -182,118 +229,5 @@ extension Supervisor {
         } catch {
             reply(call, .failure(error))
         }
-    }
-
-    // MARK: Trees
-
-    /// Calls `treeChanged` when the tree may be empty.
-    func watchTree(_ process: SupervisedProcess) {
-        guard let tree = process.tree else { return }
-        if process.treeIsWatched || process.timers.sweep != nil { return }
-        if watch(tree, serial: process.serial) {
-            process.treeIsWatched = true
-        } else {
-            let deadline = now + Self.sweepInterval
-            setTimer(process, \.sweep, .sweep(process.serial), at: deadline)
-        }
-    }
-
-    private func watch(_ tree: ProcessTree, serial: UInt64) -> Bool {
-        guard let events = tree.events else { return false }
-        let token = EventSource.tree.token(serial)
-        return (try? poller.add(events, .priority, token: token)) != nil
-    }
-
-    func treeChanged(_ serial: UInt64) {
-        if let tree = lingering[serial] { return lingeringChanged(tree, serial) }
-        guard let process = processes[serial], let tree = process.tree else { return }
-        guard process.stopPlan.isStopping else { return }
-        if tree.events == nil, process.stopPlan.stage == .killing, !forest.isEmpty(tree) {
-            reapOrphans()
-            forest.kill(tree)
-        }
-        // Reading the events is what acknowledges them, also before the command's end.
-        if tree.events != nil { _ = forest.isEmpty(tree) }
-        settle(process)
-    }
-
-    /// The process has ended: its tree is given back, or lives on.
-    func leaveTree(_ tree: ProcessTree, of process: SupervisedProcess) {
-        if process.treeIsWatched, let events = tree.events { poller.remove(events) }
-        process.treeIsWatched = false
-        process.tree = nil
-        if process.treeWasGoneAtEnd || forest.isEmpty(tree) { return forest.clear(tree) }
-        lingering[process.serial] = tree
-        if !watch(tree, serial: process.serial) { scheduleLingering(process.serial) }
-        if shutdown != nil { forest.kill(tree) }
-    }
-
-    func scheduleLingering(_ serial: UInt64) {
-        let interval = shutdown == nil ? Self.lingerInterval : Self.sweepInterval
-        _ = timers.add(.sweep(serial), at: now + interval)
-    }
-
-    private func lingeringChanged(_ tree: ProcessTree, _ serial: UInt64) {
-        if forest.isEmpty(tree) {
-            if let events = tree.events { poller.remove(events) }
-            lingering[serial] = nil
-            forest.clear(tree)
-            checkShutdown()
-        } else if tree.events == nil {
-            if shutdown != nil {
-                reapOrphans()
-                forest.kill(tree)
-            }
-            scheduleLingering(serial)
-        }
-    }
-
-    // MARK: Shutdown
-
-    /// Stops every process, whole trees. Answered when all are gone; `isFinished` then.
-    public func shutDown(grace: Duration?, by call: CallID) {
-        beginShutdown(grace: grace, for: call)
-    }
-
-    func beginShutdown(grace: Duration?, for call: CallID?) {
-        if shutdown == nil { shutdown = ShutdownState(calls: []) }
-        if let call { shutdown?.calls.append(call) }
-        for process in processes.values where process.phase != .ended {
-            stop(process, .shutdown, grace: grace ?? process.grace)
-        }
-        for (serial, tree) in lingering {
-            forest.kill(tree)
-            if tree.events == nil { _ = timers.add(.sweep(serial), at: now) }
-        }
-        checkShutdown()
-    }
-
-    /// Five seconds' worth.
-    private static let mostStrayRounds = 1000
-
-    /// Without cgroups a descendant that has changed what marked it, and left its session and its
-    /// parents, is in no tree. This process has adopted it, and takes it along. Returns whether
-    /// there was one.
-    private func killStrays(round: Int) -> Bool {
-        guard !forest.usesCgroups, round < Self.mostStrayRounds else { return false }
-        reapOrphans()
-        let strays = forest.strays
-        for pid in strays { _ = kill(pid, SIGKILL) }
-        return !strays.isEmpty
-    }
-
-    func checkShutdown() {
-        guard let state = shutdown, !state.isFinished, lingering.isEmpty,
-            processes.values.allSatisfy({ $0.phase == .ended })
-        else { return }
-        if killStrays(round: state.strayRounds) {
-            shutdown?.strayRounds += 1
-            _ = timers.add(.strays, at: now + Self.sweepInterval)
-            return
-        }
-        shutdown?.isFinished = true
-        shutdown?.calls = []
-        for call in state.calls { reply(call, .done) }
-        forest.remove()
     }
 }

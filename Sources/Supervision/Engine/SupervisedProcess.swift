@@ -21,7 +21,10 @@ final class SupervisedProcess {
     let serial: UInt64
     /// Where it has a request key.
     let digest: SpecDigest?
-    let requestKey: String
+    /// By which a start can be repeated.
+    let key: StartKey?
+    /// What it holds of the input budget, apart from the writes that wait.
+    var inputBytes = 0
     var phase = ProcessPhase.queued
     /// As callers see it, apart from what the log and stdin count.
     var record: Process
@@ -38,6 +41,8 @@ final class SupervisedProcess {
     var launchCount = 0
     /// Asked for while it was being launched.
     var stopAfterLaunch: (cause: StopCause, grace: Duration)?
+    /// Its child was killed before it had executed the command.
+    var wasKilledLate = false
 
     // While it runs.
     var pidfd: FileDescriptor?
@@ -51,6 +56,10 @@ final class SupervisedProcess {
     let killsDescendants: Bool
     let isTerminal: Bool
     var stopPlan = StopPlan()
+    /// Members of its tree that TERM was sent to.
+    var terminated: Set<pid_t> = []
+    /// How often members were looked for that came after that.
+    var terminationRounds = 0
     var treeIsWatched = false
 
     // After the command.
@@ -64,6 +73,10 @@ final class SupervisedProcess {
     /// Nothing of its tree was left when the command was reaped, so nothing can be later.
     var treeWasGoneAtEnd = false
     var ranOutOfMemory = false
+    /// How the descendants that the ended command left are made to end.
+    var descendantStop = StopPlan()
+    /// It counts among the running for as long as its descendants live.
+    var keepsPlace = false
 
     // Output and its readers.
     let log: LogWriter
@@ -93,7 +106,7 @@ final class SupervisedProcess {
         self.serial = serial
         self.digest = digest
         self.plan = plan
-        requestKey = request.requestKey
+        key = request.requestKey.isEmpty ? nil : request.key
         stdinSource = request.stdin
         let spec = request.spec
         limits = spec.limits
@@ -132,7 +145,7 @@ final class SupervisedProcess {
     var id: String { record.id }
 
     /// What it costs beside its output: this object and its tables, and what it was called with.
-    var recordBytes: Int { Self.fixedBytes + record.approximateBytes + requestKey.utf8.count }
+    var recordBytes: Int { Self.fixedBytes + record.approximateBytes + (key?.key.utf8.count ?? 0) }
 
     private static let fixedBytes = 2048
 
@@ -187,6 +200,8 @@ struct ProcessTimers {
     var drain: TimerID?
     var resume: TimerID?
     var sweep: TimerID?
+    var terminate: TimerID?
+    var unkillable: TimerID?
 }
 
 /// The end of a pipe or a terminal that a process prints to.
@@ -225,15 +240,28 @@ final class OutputPipe {
 /// What waits to be written to a process.
 final class StdinFeed {
     struct PendingWrite {
-        /// `nil` for what came with the start.
+        /// `nil` for bytes that came with the start.
         let call: CallID?
-        let data: [UInt8]
+        /// `nil` where there was no memory to keep them: they are asked for again in their turn.
+        var data: [UInt8]?
         let eof: Bool
         let offset: UInt64?
         /// Of an Attach.
         let isSession: Bool
         /// Bytes of `data` that were taken or skipped; `nil` until its turn.
         var done: Int?
+        /// Bytes that are charged to the input budget.
+        var charged = 0
+
+        init(
+            call: CallID?, data: [UInt8], eof: Bool, offset: UInt64?, isSession: Bool
+        ) {
+            self.call = call
+            self.data = data
+            self.eof = eof
+            self.offset = offset
+            self.isSession = isSession
+        }
     }
 
     var window = StdinWindow()
@@ -245,4 +273,9 @@ final class StdinFeed {
     var hasGrown = false
     /// The last byte written was no end of a line.
     var lineIsOpen = false
+
+    /// Bytes that came with the start and that wait; those of writes are charged one by one.
+    var heldBytes: Int {
+        pending.reduce(0) { $0 + ($1.call == nil ? $1.data?.count ?? 0 : 0) }
+    }
 }

@@ -21,6 +21,7 @@ enum EventSource: UInt8 {
     case stderr
     case stdin
     case tree
+    case resolver
 
     func token(_ number: UInt64) -> UInt64 { UInt64(rawValue) << 56 | number }
 
@@ -35,13 +36,25 @@ enum TimerTarget {
     case kill(UInt64)
     case drain(UInt64)
     case resume(UInt64)
-    /// A tree without events is looked at again.
+    /// A tree without events is looked at again, while it is being killed.
     case sweep(UInt64)
+    /// The same for a tree that outlives its command.
+    case linger(UInt64)
+    /// Members of a tree that were not sent TERM are looked for.
+    case terminate(UInt64)
+    /// A process that was killed should have ended.
+    case unkillable(UInt64)
     case pace(UInt64, OutputStreamKind)
     /// A launch takes too long.
     case launch(UInt64)
+    /// Processes wait for the launcher.
+    case launchLine
     /// There is no launcher, and another one is tried.
     case launcher
+    /// Questions for users are late, or resolvers idle.
+    case resolvers
+    /// A shutdown has taken its time.
+    case shutdownLimit
     /// Whoever belongs to no tree is looked for again.
     case strays
     /// Ended processes, free segments.
@@ -63,20 +76,35 @@ public final class Supervisor {
     var now = Instant.now()
     private let batch: UnsafeMutableBufferPointer<clinux_event>
 
-    var planner: LaunchPlanner
+    let planner: LaunchPlanner
+    var users = UserLookups()
+    let resolvers = ResolverPool()
+    var input: InputBudget
     var admission: AdmissionQueue
     var ledger = EndedLedger()
     var processes: [UInt64: SupervisedProcess] = [:]
     var serials: [String: UInt64] = [:]
     /// By owner and key.
-    var keys: [String: UInt64] = [:]
+    var keys: [StartKey: UInt64] = [:]
     var leaders: [pid_t: UInt64] = [:]
     /// Ascending; those forgotten leave it lazily.
     var serialsInOrder: Deque<UInt64> = []
     var nextSerial: UInt64 = 1
 
+    /// Starts whose user is being looked up, by ticket, and the tickets of their calls.
+    var pendingStarts: [UInt64: PendingStart] = [:]
+    var pendingCalls: [CallID: UInt64] = [:]
+    var nextTicket: UInt64 = 1
+    var resolverTimer: (id: TimerID, deadline: Instant?)?
+
     /// Admitted, waiting for the launcher.
     var launchLine: Deque<UInt64> = []
+    var launchLineIsScheduled = false
+    var launchWindow = LaunchWindow()
+    /// Launches whose process has been given up, and that the launcher has not told of yet.
+    var abandonedLaunches: Set<UInt64> = []
+    var launcherBackoff = Backoff(first: .milliseconds(50), largest: .seconds(5))
+    var launcherStartedAt = Instant.now()
     /// Pipes that can be read.
     var runQueue: Deque<(serial: UInt64, stream: OutputStreamKind)> = []
     /// Processes whose output found no room in the arena.
@@ -84,6 +112,10 @@ public final class Supervisor {
     var isStartingWaiting = false
     /// Trees that outlive their command.
     var lingering: [UInt64: ProcessTree] = [:]
+    var lingeringTimers: [UInt64: TimerID] = [:]
+    /// Pipes that descendants of ended commands hold.
+    var droppedOutput: [UInt64: DroppedOutput] = [:]
+    let nullDevice: FileDescriptor
     /// Logs of forgotten processes that links may still read.
     var departed: [UInt64: SupervisedProcess] = [:]
     /// Waiting calls by what they wait for, to abandon them.
@@ -100,21 +132,8 @@ public final class Supervisor {
     var housekeepingDeadline: Instant?
     var shutdown: ShutdownState?
 
-    struct ShutdownState {
-        var calls: [CallID]
-        var isFinished = false
-        /// How often strays were killed.
-        var strayRounds = 0
-    }
-
     /// The free segments that keep their pages: 16 MiB.
     private static let pooledSegments = 64
-    /// A command is executed within a millisecond; a file system that is slow may take longer.
-    static let launchTime: Duration = .seconds(5)
-    /// Until one that is to be stopped and could not be killed is looked at again.
-    static let launchRetryTime: Duration = .milliseconds(100)
-    /// The largest request can wait, however little memory output has: 16 MiB of input.
-    private static let leastQueuedBytes = 32 << 20
     /// 4 TiB; the address space has 128.
     private static let largestOutputMemory = 1 << 42
 
@@ -124,7 +143,10 @@ public final class Supervisor {
         clinux_ignore_signals()
         // Whoever started it may have stood in a file system that is to be unmounted.
         _ = chdir("/")
-        launcher = try Launcher()
+        launcher = try Launcher(oomScore: OutOfMemoryScore.protectSupervisor())
+        let null = clinux_open_null()
+        guard null >= 0 else { throw SystemError("/dev/null") }
+        nullDevice = FileDescriptor(owning: null)
         // For thousands of processes; the launcher, forked before, gives children what was
         // there.
         clinux_raise_descriptor_limit()
@@ -142,12 +164,17 @@ public final class Supervisor {
         planner = LaunchPlanner(
             shell: configuration.shell, defaultUser: configuration.defaultUser)
         admission = AdmissionQueue(
-            maxRunning: configuration.maxRunning, maxQueued: configuration.maxQueued,
-            maxQueuedBytes: max(configuration.maxOutputMemory, Self.leastQueuedBytes))
+            maxRunning: configuration.maxRunning, maxQueued: configuration.maxQueued)
+        input = InputBudget(limitBytes: configuration.maxInputMemory)
         batch = .allocate(capacity: Poller.batchCount)
         forest.knows(launcher.pid)
         try poller.add(signals.raw, .input, token: EventSource.signals.token(0))
         try poller.add(launcher.socket, .input, token: EventSource.launcher.token(0))
+        resolvers.onStart = { [unowned self] descriptor, number in
+            let token = EventSource.resolver.token(number)
+            return (try? poller.add(descriptor, .input, token: token)) != nil
+        }
+        resolvers.onEnd = { [unowned self] descriptor in poller.remove(descriptor) }
     }
 
     deinit {
@@ -246,10 +273,21 @@ public final class Supervisor {
         case .signals: takeSignals()
         case .launcher: takeLaunches()
         case .exit: processes[number].map { reap($0) }
-        case .stdout: processes[number].map { outputIsReady($0, .stdout, readiness) }
-        case .stderr: processes[number].map { outputIsReady($0, .stderr, readiness) }
+        case .stdout: outputIsReady(number, .stdout, readiness)
+        case .stderr: outputIsReady(number, .stderr, readiness)
         case .stdin: processes[number].map { feed($0) }
         case .tree: treeChanged(number)
+        case .resolver: takeUser(from: number)
+        }
+    }
+
+    private func outputIsReady(
+        _ serial: UInt64, _ stream: OutputStreamKind, _ readiness: Readiness
+    ) {
+        if let process = processes[serial], process.output(stream) != nil {
+            outputIsReady(process, stream, readiness)
+        } else {
+            outputIsDropped(serial, stream)
         }
     }
 
@@ -260,6 +298,7 @@ public final class Supervisor {
             process.timers.timeout = nil
             // It may have ended in time, and only not been looked at.
             reap(process)
+            guard process.commandEndedAt == nil, process.phase != .ended else { return }
             stop(process, .timeout, grace: process.grace)
         case .queueTimeout(let serial):
             guard let process = processes[serial] else { return }
@@ -268,7 +307,11 @@ public final class Supervisor {
         case .kill(let serial):
             guard let process = processes[serial] else { return }
             process.timers.kill = nil
-            act(process.stopPlan.due(now: now), on: process)
+            let hasEnded = process.phase == .ended
+            let action =
+                hasEnded
+                ? process.descendantStop.due(now: now) : process.stopPlan.due(now: now)
+            act(action, on: process)
         case .drain(let serial):
             guard let process = processes[serial] else { return }
             process.timers.drain = nil
@@ -279,25 +322,39 @@ public final class Supervisor {
             follow(process.owners.windowPassed(), of: process)
         case .sweep(let serial):
             processes[serial]?.timers.sweep = nil
-            if let tree = lingering[serial], tree.events != nil {
-                // It could not be polled.
-                scheduleLingering(serial)
-            }
             treeChanged(serial)
+        case .linger(let serial):
+            lingeringTimers[serial] = nil
+            if let tree = lingering[serial] {
+                lookAtLingering(tree, serial)
+                // One that could not be polled.
+                if lingering[serial] != nil { scheduleLingering(serial) }
+            }
+        case .terminate(let serial):
+            guard let process = processes[serial] else { return }
+            process.timers.terminate = nil
+            terminateAgain(process)
+        case .unkillable(let serial):
+            guard let process = processes[serial] else { return }
+            process.timers.unkillable = nil
+            reportUnkillable(process)
         case .pace(let serial, let stream):
             guard let process = processes[serial], let pipe = process.output(stream),
                 pipe.state == .paced
             else { return }
             enqueue(process, pipe)
         case .launch(let serial):
-            guard let process = processes[serial], process.phase == .launching else { return }
+            guard let process = processes[serial] else { return }
             process.timers.launch = nil
-            launcher.killLate(serial)
-            let isAwaited = process.stopAfterLaunch != nil
-            let pause = isAwaited ? Self.launchRetryTime : Self.launchTime
-            setTimer(process, \.launch, .launch(serial), at: now + pause)
+            launchIsLate(process)
+        case .launchLine:
+            advanceLaunchLine()
         case .launcher:
             startLauncher()
+        case .resolvers:
+            advanceResolvers()
+        case .shutdownLimit:
+            limitShutdown()
         case .strays:
             checkShutdown()
         case .housekeeping:
@@ -326,7 +383,8 @@ public final class Supervisor {
     func cancelTimers(of process: SupervisedProcess) {
         let set = process.timers
         for case let id? in [
-            set.timeout, set.queue, set.launch, set.kill, set.drain, set.sweep,
+            set.timeout, set.queue, set.launch, set.kill, set.drain, set.sweep, set.terminate,
+            set.unkillable,
         ] {
             timers.cancel(id)
         }

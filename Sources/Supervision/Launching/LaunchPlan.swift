@@ -12,12 +12,14 @@ struct LaunchPlan {
     /// Files to execute, tried in order.
     var paths: [String]
     var arguments: [String]
-    /// "NAME=value".
-    var environment: [String]
+    /// Names and values.
+    var environment: [String: String]
     var directory: String
     /// Where the home, which nobody asked for, cannot be entered.
     var fallbackDirectory: String?
     var changesUser: Bool
+    /// Setuid programs gain nothing.
+    var keepsPrivileges: Bool
     var limits: [clinux_launch_limit] = []
     var terminal: (columns: UInt16, rows: UInt16)?
 }
@@ -26,37 +28,59 @@ struct LaunchPlan {
 struct LaunchPlanner {
     let shell: String
     let defaultUser: String
-    var users = UserDirectory()
+    private let ownUser = geteuid()
 
     /// The kernel's MAX_ARG_STRLEN, its NUL included.
     private static let longestArgumentBytes = 128 << 10
     /// The kernel takes at most this for all strings, whatever the stack's limit.
     private static let mostArgumentBytes = 6 << 20
 
-    /// Labels come back with every answer and event that tells of the process: far below what
-    /// gRPC clients take as a message, 4 MiB.
-    private static let mostLabelBytes = 256 << 10
+    /// The files that a command may be looked for as, all together.
+    private static let mostPathBytes = 1 << 20
+
+    /// Labels come back with every response and event that tells of the process: far below the
+    /// largest message that gRPC clients accept by default, 4 MiB.
+    static let mostLabelBytes = 256 << 10
+    static let mostKeyBytes = 256
 
     init(shell: String, defaultUser: String) {
         self.shell = shell
         self.defaultUser = defaultUser
     }
 
-    mutating func plan(_ spec: ProcessSpec, now: Instant) throws(Refusal) -> LaunchPlan {
+    /// The name of the user that the command is to run as; empty is the supervisor's own.
+    ///
+    /// - Throws: USER_UNKNOWN for a name that no user has: nobody is asked for it.
+    func userName(of spec: ProcessSpec) throws(Refusal) -> String {
+        let name = spec.runAs.isEmpty ? defaultUser : spec.runAs
+        guard name.utf8.count <= Int(CLINUX_NAME_BYTES), !name.utf8.contains(0) else {
+            throw .userUnknown(name)
+        }
+        return name
+    }
+
+    /// Everything that can be refused before the user is known.
+    func check(_ spec: ProcessSpec) throws(Refusal) {
         try checkStrings(spec)
-        let user = try user(of: spec, now: now)
-        let (directory, fallback) = try directory(of: spec, user: user)
+        try checkSize(of: spec)
+        _ = try terminal(of: spec)
+    }
+
+    /// `spec` has passed `check`.
+    func plan(_ spec: ProcessSpec, as user: UserRecord) throws(Refusal) -> LaunchPlan {
+        guard user.uid == ownUser || ownUser == 0 else {
+            throw Refusal(.runAsDenied, "the supervisor may not become user '\(user.name)'")
+        }
+        let (directory, fallback) = directory(of: spec, user: user)
         let environment = environment(of: spec, user: user)
         let arguments = arguments(of: spec, user: user)
         var plan = LaunchPlan(
-            user: user, paths: [], arguments: arguments,
-            environment: environment.map { "\($0.key)=\($0.value)" }.sorted(),
+            user: user, paths: [], arguments: arguments, environment: environment,
             directory: directory, fallbackDirectory: fallback,
-            changesUser: user.uid != geteuid())
+            changesUser: user.uid != ownUser,
+            keepsPrivileges: user.uid != 0 && !spec.allowNewPrivileges)
         plan.terminal = try terminal(of: spec)
-        try checkSize(plan)
         plan.paths = Self.candidates(for: arguments[0], path: environment["PATH"])
-        // So many paths, each as long as the command, are another size than their sum.
         try checkSize(plan)
         return plan
     }
@@ -74,11 +98,11 @@ struct LaunchPlanner {
         guard !spec.cwd.utf8.contains(0) else {
             throw Refusal(.cwdInvalid, "the working directory holds a NUL")
         }
-        let labels = spec.labels.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count + 16 }
+        let labels = spec.labels.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
         guard labels <= Self.mostLabelBytes else {
             throw Refusal(
-                .argumentsTooLong,
-                "labels of \(labels) bytes are more than \(Self.mostLabelBytes)")
+                .labelsInvalid,
+                "the labels have \(labels) bytes; at most \(Self.mostLabelBytes) are allowed")
         }
         for (name, value) in spec.env {
             guard !name.isEmpty, !name.utf8.contains(0), !name.utf8.contains(0x3D) else {
@@ -90,24 +114,55 @@ struct LaunchPlanner {
         }
     }
 
-    private func checkSize(_ plan: LaunchPlan) throws(Refusal) {
-        var total = 0
-        for strings in [plan.arguments, plan.environment] {
-            for string in strings {
-                let size = string.utf8.count + 1
-                guard size <= Self.longestArgumentBytes else {
-                    throw Refusal(
-                        .argumentsTooLong,
-                        "an argument of \(size) bytes is longer than the host's"
-                            + " \(Self.longestArgumentBytes)")
-                }
-                total += size + MemoryLayout<UnsafeRawPointer>.size
-            }
-        }
-        total += plan.paths.map(\.utf8.count).max() ?? 0
+    /// What the kernel counts of one string: its bytes, its NUL and a pointer to it.
+    private static func size(of string: String) -> Int {
+        string.utf8.count + 1 + MemoryLayout<UnsafeRawPointer>.size
+    }
+
+    private var mostBytes: Int {
         let stack = clinux_limit(CLINUX_LIMIT_STACK)
         let quarter = Int(min(stack.soft / 4, UInt64(Self.mostArgumentBytes)))
-        let limit = max(Self.longestArgumentBytes, quarter)
+        return max(Self.longestArgumentBytes, quarter)
+    }
+
+    /// Before anything is made of the strings, since there may be many.
+    private func checkSize(of spec: ProcessSpec) throws(Refusal) {
+        var total = Self.size(of: spec.command)
+        for argument in spec.args { total += Self.size(of: argument) }
+        for (name, value) in spec.env { total += Self.size(of: name) + value.utf8.count + 1 }
+        try refuse(total, above: mostBytes)
+    }
+
+    private func checkSize(_ plan: LaunchPlan) throws(Refusal) {
+        var total = 0
+        var longest = 0
+        for argument in plan.arguments {
+            total += Self.size(of: argument)
+            longest = max(longest, argument.utf8.count + 1)
+        }
+        for (name, value) in plan.environment {
+            total += Self.size(of: name) + value.utf8.count + 1
+            longest = max(longest, name.utf8.count + value.utf8.count + 2)
+        }
+        guard longest <= Self.longestArgumentBytes else {
+            throw Refusal(
+                .argumentsTooLong,
+                "an argument of \(longest) bytes is longer than the host's"
+                    + " \(Self.longestArgumentBytes)")
+        }
+        total += plan.paths.map(\.utf8.count).max() ?? 0
+        try refuse(total, above: mostBytes)
+        // So many paths, each as long as the command, are another size than their sum.
+        let paths = plan.paths.reduce(0) { $0 + Self.size(of: $1) }
+        guard paths <= Self.mostPathBytes else {
+            throw Refusal(
+                .argumentsTooLong,
+                "the files that PATH names for the command take \(paths) bytes; at most"
+                    + " \(Self.mostPathBytes) are allowed")
+        }
+    }
+
+    private func refuse(_ total: Int, above limit: Int) throws(Refusal) {
         guard total <= limit else {
             throw Refusal(
                 .argumentsTooLong,
@@ -117,29 +172,11 @@ struct LaunchPlanner {
 
     // MARK: User and directory
 
-    private mutating func user(of spec: ProcessSpec, now: Instant) throws(Refusal) -> UserRecord {
-        let name = spec.runAs.isEmpty ? defaultUser : spec.runAs
-        guard let user = users.user(name, now: now) else {
-            throw Refusal(.userUnknown, "there is no user '\(name)'")
-        }
-        guard user.uid == geteuid() || geteuid() == 0 else {
-            throw Refusal(.runAsDenied, "the supervisor may not become user '\(name)'")
-        }
-        return user
-    }
-
-    /// The directory, and where to go when that one cannot be entered.
-    private func directory(
-        of spec: ProcessSpec, user: UserRecord
-    ) throws(Refusal) -> (String, String?) {
+    /// The directory, and the one to take where it cannot be entered. The child enters it, as its
+    /// own user: a file system that does not answer holds up nobody else.
+    private func directory(of spec: ProcessSpec, user: UserRecord) -> (String, String?) {
         guard !spec.cwd.isEmpty else { return (user.home, "/") }
-        let path = spec.cwd.hasPrefix("/") ? spec.cwd : user.home + "/" + spec.cwd
-        let error = clinux_check_directory(
-            path, user.uid, user.gid, user.groups, user.groups.count)
-        guard error == 0 else {
-            throw Refusal(.cwdInvalid, "\(path): \(SystemError.text(of: error))")
-        }
-        return (path, nil)
+        return (spec.cwd.hasPrefix("/") ? spec.cwd : user.home + "/" + spec.cwd, nil)
     }
 
     private func terminal(of spec: ProcessSpec) throws(Refusal) -> (UInt16, UInt16)? {
@@ -185,7 +222,8 @@ struct LaunchPlanner {
 
     private func environment(of spec: ProcessSpec, user: UserRecord) -> [String: String] {
         guard !spec.clearEnv else { return spec.env }
-        var environment = [
+        var environment = spec.env
+        let standard = [
             "PATH": user.uid == 0 ? Self.rootPath : Self.userPath,
             "HOME": user.home,
             "USER": user.name,
@@ -193,8 +231,11 @@ struct LaunchPlanner {
             "SHELL": user.shell,
             "LANG": "C.UTF-8",
         ]
-        if spec.terminal != nil { environment["TERM"] = "xterm-256color" }
-        return environment.merging(spec.env) { _, theirs in theirs }
+        for (name, value) in standard where environment[name] == nil { environment[name] = value }
+        if spec.terminal != nil, environment["TERM"] == nil {
+            environment["TERM"] = "xterm-256color"
+        }
+        return environment
     }
 
     private static let rootPath =

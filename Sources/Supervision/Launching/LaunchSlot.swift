@@ -30,7 +30,7 @@ struct LaunchSlot {
         var launch = clinux_launch()
         let script = ["/bin/sh", ""] + plan.arguments.dropFirst()
         guard let paths = array(of: plan.paths), let arguments = array(of: plan.arguments),
-            let environment = array(of: plan.environment), let scriptArguments = array(of: script),
+            let environment = variables(of: plan.environment), let scriptArguments = array(of: script),
             let directory = string(plan.directory),
             let groups = reserve(MemoryLayout<gid_t>.stride * plan.user.groups.count)
         else { return false }
@@ -51,7 +51,7 @@ struct LaunchSlot {
         launch.uid = plan.user.uid
         launch.gid = plan.user.gid
         launch.change_user = plan.changesUser
-        launch.no_new_privileges = plan.user.uid != 0
+        launch.no_new_privileges = plan.keepsPrivileges
         launch.has_terminal = descriptors.terminal != nil
         launch.has_stdin = descriptors.stdin != nil
         launch.has_stdout = descriptors.stdout != nil
@@ -86,18 +86,57 @@ struct LaunchSlot {
         }
     }
 
-    private mutating func array(
-        of strings: [String]
-    ) -> UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>? {
+    private typealias Strings = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+
+    /// Room for the pointers to `count` strings and the NULL behind them.
+    private mutating func pointers(_ count: Int) -> Strings? {
         let stride = MemoryLayout<UnsafeMutablePointer<CChar>?>.stride
-        guard let memory = reserve(stride * (strings.count + 1)) else { return nil }
+        guard let memory = reserve(stride * (count + 1)) else { return nil }
         let array = memory.assumingMemoryBound(to: UnsafeMutablePointer<CChar>?.self)
+        array[count] = nil
+        return array
+    }
+
+    private mutating func array(of strings: [String]) -> Strings? {
+        guard let array = pointers(strings.count) else { return nil }
         for (index, text) in strings.enumerated() {
             guard let pointer = string(text) else { return nil }
             array[index] = pointer
         }
-        array[strings.count] = nil
         return array
+    }
+
+    /// "NAME=value" for each variable: there may be a hundred thousand of them, for which no
+    /// strings are made in between.
+    private mutating func variables(of environment: [String: String]) -> Strings? {
+        guard let array = pointers(environment.count) else { return nil }
+        for (index, variable) in environment.enumerated() {
+            guard let pointer = string(variable.key) else { return nil }
+            // The value begins where the name's NUL was written.
+            used -= 1
+            guard append("=", variable.value) else { return nil }
+            array[index] = pointer
+        }
+        return array
+    }
+
+    /// Writes texts directly behind one another, and a NUL behind them.
+    private mutating func append(_ texts: String...) -> Bool {
+        for text in texts {
+            var text = text
+            let fits = text.withUTF8 { bytes in
+                guard bytes.count < capacity - used else { return false }
+                if let source = bytes.baseAddress {
+                    (base + used).copyMemory(from: source, byteCount: bytes.count)
+                }
+                used += bytes.count
+                return true
+            }
+            guard fits else { return false }
+        }
+        (base + used).storeBytes(of: 0, as: UInt8.self)
+        used += 1
+        return true
     }
 }
 

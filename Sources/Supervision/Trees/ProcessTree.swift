@@ -25,6 +25,9 @@ final class ProcessTree {
         self.bond = bond
     }
 
+    /// Its events cannot be polled.
+    var isUnwatched = false
+
     /// For polling, where changes are told.
     var events: Int32? {
         if case .cgroup(let leaf) = bond { return leaf.events.raw }
@@ -164,23 +167,59 @@ final class Forest {
     /// Returns whether there was anybody.
     @discardableResult
     func signal(_ tree: ProcessTree, _ signal: Int32, group: pid_t? = nil) -> Bool {
+        var reached: Set<pid_t> = []
+        repeatUntilNoneIsNew {
+            send([signal], to: tree, group: group, except: &reached)
+        }
+        return !reached.isEmpty
+    }
+
+    /// Sends TERM to everybody in the tree but `done`, to which they are added, and lets those
+    /// that are stopped go on: a stopped process cannot handle TERM.
+    func terminate(_ tree: ProcessTree, except done: inout Set<pid_t>) {
+        repeatUntilNoneIsNew {
+            send([SIGTERM, SIGCONT], to: tree, group: nil, except: &done)
+        }
+    }
+
+    /// A member that forks while the members are listed makes one that is not in the list. A
+    /// signal that waits for a process keeps it from forking before it has been delivered
+    /// (fork(2) is restarted), so that few passes find all of them, unless the tree goes on
+    /// forking in spite of the signal.
+    private static let mostPasses = 16
+
+    private func repeatUntilNoneIsNew(_ pass: () -> Bool) {
+        for _ in 0..<Self.mostPasses {
+            guard pass() else { return }
+        }
+    }
+
+    /// Sends `signals`, in order, to each member that is not in `done`, and adds it there.
+    /// Returns whether there was one.
+    private func send(
+        _ signals: [Int32], to tree: ProcessTree, group: pid_t?, except done: inout Set<pid_t>
+    ) -> Bool {
         // The command first: its children's end might be news to it, and it could go on.
         let leader = tree.leader
-        let ordered = members(of: tree).filter { group == nil || getpgid($0) == group }
+        let ordered = members(of: tree)
+            .filter { !done.contains($0) && (group == nil || getpgid($0) == group) }
             .sorted { ($0 == leader ? 0 : $0) < ($1 == leader ? 0 : $1) }
         let targets = open(ordered)
         guard !targets.isEmpty else { return false }
-        // Who is still a member after its pidfd was opened was no stranger then.
+        // A process that is still a member after its pidfd was opened was no stranger then.
         let members = Set(members(of: tree))
         for target in targets {
             let isMember = members.contains(target.pid)
-            if target.pidfd >= 0 {
-                if isMember { _ = clinux_pidfd_signal(target.pidfd, signal) }
-                close(target.pidfd)
-            } else if isMember {
-                // Named by its number, which it had a moment ago, rather than not at all.
-                _ = Glibc.kill(target.pid, signal)
+            done.insert(target.pid)
+            for signal in signals where isMember {
+                if target.pidfd >= 0 {
+                    _ = clinux_pidfd_signal(target.pidfd, signal)
+                } else {
+                    // Named by its number, which it had a moment ago, rather than not at all.
+                    _ = Glibc.kill(target.pid, signal)
+                }
             }
+            if target.pidfd >= 0 { close(target.pidfd) }
         }
         return true
     }

@@ -2,6 +2,7 @@
 // it. Blocks; called before the gateway listens and, when a supervisor died, on a thread
 // of its own.
 
+import CLinux
 import Glibc
 import LinuxIO
 
@@ -12,6 +13,8 @@ public struct SupervisorLauncher: Sendable {
     private let executable: String
     private let arguments: [String]
     private let version: String
+    /// Names this gateway to its supervisor: 128 bits at random.
+    private let gatewayID: String
 
     private static let attempts = 5
 
@@ -23,6 +26,8 @@ public struct SupervisorLauncher: Sendable {
         self.executable = executable
         self.arguments = arguments
         self.version = version
+        var random = SystemRandomNumberGenerator()
+        gatewayID = (0..<2).map { _ in String(random.next() as UInt64, radix: 16) }.joined()
     }
 
     /// A connection to the supervisor, which is started where none answers. Two gateways
@@ -35,7 +40,8 @@ public struct SupervisorLauncher: Sendable {
         var isOurs = false
         for _ in 0..<Self.attempts {
             do throws(SupervisorError) {
-                return try SupervisorSocket(path: socketPath, version: version, isFirst: isOurs)
+                return try SupervisorSocket(
+                    path: socketPath, version: version, gatewayID: gatewayID, isFirst: isOurs)
             } catch {
                 if case .protocolViolation = error { throw error }
                 failure = error
@@ -100,34 +106,17 @@ public struct SupervisorLauncher: Sendable {
         return "the supervisor ended before it listened, with \(how)"
     }
 
+    /// The supervisor gets /dev/null, `output` and this process's standard error, and no other
+    /// descriptor: the gateway's sockets are its own.
     private func spawn(output: Int32) throws(SystemError) -> pid_t {
-        var attributes = posix_spawnattr_t()
-        var actions = posix_spawn_file_actions_t()
-        posix_spawnattr_init(&attributes)
-        posix_spawn_file_actions_init(&actions)
-        defer {
-            posix_spawnattr_destroy(&attributes)
-            posix_spawn_file_actions_destroy(&actions)
-        }
-        var none = sigset_t()
-        sigemptyset(&none)
-        posix_spawnattr_setsigmask(&attributes, &none)
-        let flags = Self.newSession | Int32(POSIX_SPAWN_SETSIGMASK)
-        posix_spawnattr_setflags(&attributes, Int16(flags))
-        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-        posix_spawn_file_actions_adddup2(&actions, output, 1)
-
-        var pid: pid_t = 0
         var argv: [UnsafeMutablePointer<CChar>?] = ([executable] + arguments).map { strdup($0) }
         argv.append(nil)
         defer { argv.forEach { free($0) } }
-        let status = posix_spawn(&pid, executable, &actions, &attributes, argv, environ)
+        var pid: pid_t = 0
+        let status = clinux_spawn_detached(executable, argv, output, &pid)
         guard status == 0 else { throw SystemError("posix_spawn \(executable)", code: status) }
         return pid
     }
-
-    /// POSIX_SPAWN_SETSID of glibc's <spawn.h>, which its Swift module does not show.
-    private static let newSession: Int32 = 0x80
 }
 
 /// The one line that a supervisor prints to whoever starts it.

@@ -24,6 +24,8 @@ public final class SupervisorLink: @unchecked Sendable {
         public var outputForgotten: (_ processID: String) -> Void
         /// The supervisor remembers this process no longer.
         public var forgotten: (_ processID: String, _ serial: UInt64) -> Void
+        /// The supervisor has not answered for `SupervisorLink.longestSilence`, or does so again.
+        public var responding: (Bool) -> Void
         /// The connection is gone; every waiting command has failed. What was followed waits
         /// for another link to `adopt` it, or for `giveUp`.
         public var lost: (SupervisorError) -> Void
@@ -32,11 +34,13 @@ public final class SupervisorLink: @unchecked Sendable {
             changed: @escaping (Process) -> Void,
             outputForgotten: @escaping (String) -> Void,
             forgotten: @escaping (String, UInt64) -> Void,
+            responding: @escaping (Bool) -> Void,
             lost: @escaping (SupervisorError) -> Void
         ) {
             self.changed = changed
             self.outputForgotten = outputForgotten
             self.forgotten = forgotten
+            self.responding = responding
             self.lost = lost
         }
     }
@@ -45,7 +49,9 @@ public final class SupervisorLink: @unchecked Sendable {
     public let facts: SupervisorFacts
 
     private let arena: ArenaMapping
-    private let observer: Observer
+    /// Until the link is lost: its owner and it hold each other.
+    private var observer: Observer?
+    private var heartbeat = Heartbeat()
     private var channel: (any Channel)?
     private var loss: SupervisorError?
     private var nextCall: UInt64 = 1
@@ -74,6 +80,13 @@ public final class SupervisorLink: @unchecked Sendable {
         let facts = socket.welcome
         let arena = socket.arena
         return ClientBootstrap(group: eventLoop)
+            .channelInitializer { channel in
+                // Before the socket is read: what it says first must find the link.
+                channel.eventLoop.makeCompletedFuture {
+                    _ = try attach(
+                        to: channel, facts: facts, arena: arena, observer: observer())
+                }
+            }
             .channelOption(.maxMessagesPerRead, value: 4)
             .channelOption(
                 .recvAllocator,
@@ -82,7 +95,7 @@ public final class SupervisorLink: @unchecked Sendable {
             )
             .withConnectedSocket(socket.descriptor.release())
             .flatMapThrowing { channel in
-                try attach(to: channel, facts: facts, arena: arena, observer: observer())
+                try channel.pipeline.syncOperations.handler(type: LinkHandler.self).link
             }
     }
 
@@ -98,6 +111,31 @@ public final class SupervisorLink: @unchecked Sendable {
     }
 
     public var isLost: Bool { loss != nil }
+
+    // MARK: Signs of life
+
+    /// A supervisor that says nothing for so long, though it is asked, stands still.
+    public static let longestSilence = TimeAmount.seconds(5)
+    /// How often `beat` is to be called.
+    public static let heartbeatInterval = TimeAmount.seconds(1)
+
+    /// Whether the supervisor answers.
+    public var isResponding: Bool { heartbeat.isResponding }
+
+    /// Asks for a sign of life where there was none, and notices where none has come.
+    public func beat() {
+        eventLoop.assertInEventLoop()
+        guard loss == nil else { return }
+        switch heartbeat.beat(now: .now()) {
+        case .nothing: return
+        case .ask: send(.ping(Ping())) { _ in }
+        case .silence: observer?.responding(false)
+        }
+    }
+
+    fileprivate func heard() {
+        if heartbeat.heard(now: .now()) { observer?.responding(true) }
+    }
 
     /// Ends the connection; what is waiting fails.
     public func close() {
@@ -297,13 +335,13 @@ public final class SupervisorLink: @unchecked Sendable {
         case .ended(let ended):
             if let process = ended.process { logs[ended.serial]?.end(process) }
         case .changed(let changed):
-            if let process = changed.process { observer.changed(process) }
+            if let process = changed.process { observer?.changed(process) }
         case .forgotten(let forgotten) where forgotten.outputOnly:
-            observer.outputForgotten(forgotten.processId)
+            observer?.outputForgotten(forgotten.processId)
         case .forgotten(let forgotten):
-            observer.forgotten(forgotten.processId, forgotten.serial)
+            observer?.forgotten(forgotten.processId, forgotten.serial)
         case .welcome, nil:
-            throw .protocolViolation("an event that is none")
+            throw .protocolViolation("malformed event")
         }
     }
 
@@ -321,7 +359,10 @@ public final class SupervisorLink: @unchecked Sendable {
         waiting = [:]
         for log in logs.values { log.interrupt() }
         for completion in completions { completion(.failure(error)) }
-        observer.lost(error)
+        let lost = observer?.lost
+        observer = nil
+        channel = nil
+        lost?(error)
     }
 
     private static func result(of kind: Reply.Kind) -> Result<Reply.Kind, SupervisorError> {
@@ -399,7 +440,7 @@ public final class Following: Sendable {
 private final class LinkHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 
-    private let link: SupervisorLink
+    let link: SupervisorLink
     private var unread = ByteBuffer()
 
     init(_ link: SupervisorLink) {
@@ -408,6 +449,7 @@ private final class LinkHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var bytes = unwrapInboundIn(data)
+        link.heard()
         if unread.readableBytes == 0 { unread = bytes } else { unread.writeBuffer(&bytes) }
         do throws(SupervisorError) {
             while let event = try nextEvent() { try link.receive(event) }

@@ -5,7 +5,7 @@ import CLinux
 import Glibc
 import LinuxIO
 import OutputLog
-import ProcgateInternal
+public import ProcgateInternal
 import Protobuf
 
 /// A connected socket whose peer has said Welcome, and the arena that came with it.
@@ -15,7 +15,7 @@ public struct SupervisorSocket: ~Copyable {
     /// What this build speaks.
     public static let protocolVersion: UInt32 = 2
 
-    let welcome: Welcome
+    public let welcome: Welcome
     let arena: ArenaMapping
     let descriptor: LinuxIO.FileDescriptor
     /// The supervisor was started for this connection.
@@ -23,13 +23,14 @@ public struct SupervisorSocket: ~Copyable {
 
     /// Connects to `path` and shakes hands; each step takes at most `timeoutSeconds`.
     public init(
-        path: String, version: String, isFirst: Bool, timeoutSeconds: Int = 5
+        path: String, version: String, gatewayID: String, isFirst: Bool, timeoutSeconds: Int = 5
     ) throws(SupervisorError) {
         let raw = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard raw >= 0 else { throw .lost(Self.failure("socket")) }
         let descriptor = LinuxIO.FileDescriptor(owning: raw)
         try Self.connect(raw, path: path, timeoutSeconds: timeoutSeconds)
-        let (welcome, arena) = try Self.shakeHands(raw, version: version)
+        let (welcome, arena) = try Self.shakeHands(
+            raw, version: version, gatewayID: gatewayID)
         self.welcome = welcome
         self.arena = arena
         self.descriptor = descriptor
@@ -58,11 +59,12 @@ public struct SupervisorSocket: ~Copyable {
     }
 
     private static func shakeHands(
-        _ descriptor: Int32, version: String
+        _ descriptor: Int32, version: String, gatewayID: String
     ) throws(SupervisorError) -> (Welcome, ArenaMapping) {
         var hello = Hello()
         hello.protocol = protocolVersion
         hello.version = version
+        hello.gatewayId = gatewayID
         var command = Command()
         command.kind = .hello(hello)
         let frame = LinkFrame.encoded(command)

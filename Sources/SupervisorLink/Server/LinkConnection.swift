@@ -14,8 +14,14 @@ final class LinkConnection {
 
     let number: UInt64
     let descriptor: LinuxIO.FileDescriptor
+    /// The pidfd of the gateway; -1 where it is this process, as in tests, or cannot be told.
+    private let peer: Int32
+    /// Which gateway it is, once it has said Hello.
+    var gatewayID = ""
     /// It has said Hello.
     var isGreeted = false
+    /// The supervisor has ended the link: what the gateway still says is not read.
+    var isFenced = false
     /// The poller asks for room to write.
     var isWaitingForRoom = false
 
@@ -35,13 +41,47 @@ final class LinkConnection {
 
     init(number: UInt64, _ descriptor: consuming LinuxIO.FileDescriptor) {
         self.number = number
+        peer = clinux_peer_pidfd(descriptor.raw)
         self.descriptor = descriptor
+    }
+
+    deinit {
+        if peer >= 0 { close(peer) }
+    }
+
+    /// Ends the link for the gateway, which may read its output memory until it has noticed. It
+    /// answers by closing its end.
+    func fence() {
+        isFenced = true
+        input = []
+        output = []
+        sentCount = 0
+        attaching = nil
+        _ = shutdown(descriptor.raw, Int32(SHUT_WR))
+    }
+
+    /// Ends a gateway that does not let go of a link that has ended. Returns whether it could.
+    func killPeer() -> Bool {
+        peer >= 0 && clinux_pidfd_signal(peer, SIGKILL) == 0
+    }
+
+    /// Reads and drops. Whether the gateway has closed its end.
+    func isClosedByPeer(through scratch: UnsafeMutableRawBufferPointer) -> Bool {
+        while true {
+            switch descriptor.read(into: scratch) {
+            case .bytes: continue
+            case .later: return false
+            case .end, .failed: return true
+            }
+        }
     }
 
     enum Reading {
         case open
-        /// Closed by the peer, or says what is no command.
-        case over
+        /// By the peer.
+        case closed
+        /// The peer has sent something that is no command.
+        case violated
     }
 
     // MARK: In
@@ -60,19 +100,20 @@ final class LinkConnection {
             into: UnsafeMutableRawBufferPointer(rebasing: scratch.prefix(room)))
         {
         case .later: return .open
-        case .end, .failed: return .over
+        case .end, .failed: return .closed
         case .bytes(let count):
             isBusy = count == room
             let bytes = UnsafeRawBufferPointer(rebasing: scratch.prefix(count))
             guard !input.isEmpty else {
-                guard let used = parse(bytes, handle) else { return .over }
+                guard let used = parse(bytes, handle) else { return .violated }
                 input.append(contentsOf: bytes[used...])
                 return .open
             }
             input.append(contentsOf: bytes)
             let used = input.withUnsafeBytes { parse($0, handle) }
-            guard let used else { return .over }
-            input.removeFirst(used)
+            guard let used else { return .violated }
+            // A large command leaves no large buffer behind.
+            if used == input.count { input = [] } else { input.removeFirst(used) }
             return .open
         }
     }
@@ -86,10 +127,10 @@ final class LinkConnection {
         }
         switch reading {
         case .later: break
-        case .end, .failed: return .over
+        case .end, .failed: return .closed
         case .bytes(let count): held.have += count
         }
-        if held.have == held.bytes.count { return handle(held.command, held.bytes) ? .open : .over }
+        if held.have == held.bytes.count { return handle(held.command, held.bytes) ? .open : .violated }
         attaching = held
         return .open
     }

@@ -91,7 +91,16 @@ extension Reply {
                     $0.more = more
                 })
         case .stdin(let bytes): kind = .stdin(.with { $0.stdinBytes = bytes })
+        case .stdinAgain(let bytes, let taken):
+            kind = .stdin(
+                .with {
+                    $0.stdinBytes = bytes
+                    $0.again = true
+                    $0.taken = UInt32(clamping: taken)
+                })
         case .done: kind = .done(Done())
+        case .shutDown(let pids):
+            kind = .shutdown(.with { $0.uninterruptible = pids.map { UInt32(bitPattern: $0) } })
         case .census(let census):
             kind = .census(
                 .with {
@@ -142,6 +151,9 @@ extension StartRequest {
         owner = start.owner
         held = start.held
         joinsOnly = start.joinOnly
+        if start.expiresAtNs > 0 {
+            expiresAt = Instant(nanoseconds: Int64(clamping: start.expiresAtNs))
+        }
         follow = start.follow
         switch start.stdin {
         case .null: stdin = .null

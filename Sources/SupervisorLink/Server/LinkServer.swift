@@ -44,6 +44,8 @@ final class LinkServer {
     private let scratch: UnsafeMutableRawBufferPointer
     private var spare = LinkServer.openSpare()
     private var links: [UInt64: LinkConnection] = [:]
+    /// Links that the supervisor has ended and the gateway has not, by when it must have.
+    private var fenced: [UInt64: Instant] = [:]
     var linkCount: Int { links.count }
     private var nextNumber: UInt64 = 1
     /// Has output since the last flush.
@@ -53,6 +55,8 @@ final class LinkServer {
     private var lateDeadline: Instant?
     /// The shortest commands end within it; nobody notices as much more.
     private static let longestWait = Duration.milliseconds(1)
+    /// A gateway that is alive closes its end of a link that has ended within so long.
+    private static let fenceTime = Duration.seconds(10)
 
     init(_ configuration: SupervisorConfiguration, socketPath: String) throws {
         self.configuration = configuration
@@ -84,12 +88,14 @@ final class LinkServer {
                 serve(link, readiness)
             }
         }
+        if !fenced.isEmpty { killFenced() }
         deliver()
     }
 
     private func pollTimeout(atMost limit: Duration?) -> Duration? {
-        guard let lateDeadline else { return limit }
-        let wait = max(.zero, lateDeadline - Instant.now())
+        let deadlines = [lateDeadline, fenced.values.min()].compactMap { $0 }
+        guard let deadline = deadlines.min() else { return limit }
+        let wait = max(.zero, deadline - Instant.now())
         return limit.map { min($0, wait) } ?? wait
     }
 
@@ -127,18 +133,52 @@ final class LinkServer {
     private static func openSpare() -> Int32 { open("/dev/null", O_RDONLY | O_CLOEXEC) }
 
     private func serve(_ link: LinkConnection, _ readiness: Readiness) {
+        if link.isFenced {
+            if link.isClosedByPeer(through: scratch) { remove(link) }
+            return
+        }
         if readiness.contains(.output) { unflushed.insert(link.number) }
         guard !readiness.isDisjoint(with: [.input, .hangUp, .error]) else { return }
         let reading = link.receive(through: scratch) { command, attachment in
             handle(command, attachment, from: link)
         }
-        if case .over = reading { drop(link) }
+        switch reading {
+        case .open: return
+        case .closed: remove(link)
+        case .violated: fence(link)
+        }
     }
 
-    private func drop(_ link: LinkConnection) {
+    /// The gateway has closed the link, or has died: it reads nothing any more.
+    private func remove(_ link: LinkConnection) {
         guard links.removeValue(forKey: link.number) != nil else { return }
+        fenced[link.number] = nil
         supervisor.unwatch(link.descriptor.raw)
         supervisor.linkClosed(link.number)
+    }
+
+    /// Ends a link whose gateway lives. Until that has closed its end it may read blocks of the
+    /// output memory that it was told of: they are not used again before.
+    private func fence(_ link: LinkConnection) {
+        guard links[link.number] != nil, !link.isFenced else { return }
+        guard link.isGreeted else { return remove(link) }
+        link.fence()
+        fenced[link.number] = .now() + Self.fenceTime
+        supervisor.linkFenced(link.number)
+        let changed: Void? = try? supervisor.changeWatch(
+            link.descriptor.raw, .input, number: link.number)
+        // It cannot be heard of: it is ended without being asked.
+        if changed == nil { fenced[link.number] = .now() }
+    }
+
+    /// A gateway that was stopped, or has lost its way, ends here: its callers find the next one.
+    private func killFenced() {
+        let now = Instant.now()
+        for (number, deadline) in fenced where deadline <= now {
+            fenced[number] = now + Self.fenceTime
+            guard let link = links[number] else { continue }
+            if !link.killPeer() { remove(link) }
+        }
     }
 
     // MARK: Out
@@ -148,7 +188,7 @@ final class LinkServer {
         while true {
             let notices = supervisor.takeNotices()
             for (number, notice) in notices {
-                guard let link = links[number], link.isGreeted else { continue }
+                guard let link = links[number], link.isGreeted, !link.isFenced else { continue }
                 link.append(Event(notice))
                 if notice.canWait { late.insert(number) } else { unflushed.insert(number) }
             }
@@ -177,13 +217,15 @@ final class LinkServer {
     }
 
     private func flush(_ link: LinkConnection) {
-        guard link.flush(), !link.isOverfull else { return drop(link) }
+        guard !link.isFenced else { return }
+        guard link.flush() else { return remove(link) }
+        guard !link.isOverfull else { return fence(link) }
         guard link.hasOutput != link.isWaitingForRoom else { return }
         link.isWaitingForRoom = link.hasOutput
         let interest: Readiness = link.hasOutput ? [.input, .output] : .input
         let changed: Void? = try? supervisor.changeWatch(
             link.descriptor.raw, interest, number: link.number)
-        if changed == nil { drop(link) }
+        if changed == nil { fence(link) }
     }
 
     // MARK: In
@@ -197,15 +239,16 @@ final class LinkServer {
             refuseUnknown(command.call, of: link)
             return true
         }
-        if case .hello = kind { return welcome(link) }
+        if case .hello(let hello) = kind { return welcome(link, hello.gatewayId) }
         guard link.isGreeted else { return false }
         act(kind, attachment, for: CallID(link: link.number, call: command.call))
         return true
     }
 
-    private func welcome(_ link: LinkConnection) -> Bool {
+    private func welcome(_ link: LinkConnection, _ gatewayID: String) -> Bool {
         guard !link.isGreeted else { return false }
         link.isGreeted = true
+        link.gatewayID = gatewayID
         let welcome = Welcome.with {
             $0.protocol = Self.protocolVersion
             $0.version = configuration.version
@@ -220,9 +263,14 @@ final class LinkServer {
             $0.resumeMs = configuration.resumeWindow.wholeMilliseconds
             $0.arenaBytes = UInt64(supervisor.arena.capacityBytes)
             $0.uid = geteuid()
+            $0.shell = configuration.shell
+            $0.defaultUser = configuration.defaultUser
+            $0.maxOutputMemory = UInt64(clamping: configuration.maxOutputMemory)
+            $0.maxInputMemory = UInt64(clamping: configuration.maxInputMemory)
+            $0.liveProcesses = UInt64(supervisor.liveProcesses)
         }
         link.append(.with { $0.kind = .welcome(welcome) })
-        return link.sendFirst(with: supervisor.arena.descriptor)
+        return link.sendFirst(with: supervisor.arena.readerDescriptor)
     }
 
     private func refuseUnknown(_ call: UInt64, of link: LinkConnection) {
@@ -230,12 +278,7 @@ final class LinkServer {
             $0.reason = ErrorReason.supervisorUnavailable.rawValue
             $0.message = "the supervisor is of a version that does not know this command"
         }
-        let reply = Reply.with {
-            $0.call = call
-            $0.kind = .failure(failure)
-        }
-        link.append(.with { $0.kind = .reply(reply) })
-        unflushed.insert(link.number)
+        answer(CallID(link: link.number, call: call), .failure(failure))
     }
 
     private func act(_ kind: Command.Kind, _ attachment: [UInt8], for call: CallID) {
@@ -267,11 +310,35 @@ final class LinkServer {
             let abandoned = CallID(link: call.link, call: abandon.call)
             supervisor.abandon(abandoned, reason: .init(abandon.reason))
         case .watch(let watch): supervisor.watch(!watch.off, by: call)
-        case .shutdown(let shutdown):
-            let grace = shutdown.hasGrace ? Duration.milliseconds(clamping: shutdown.graceMs) : nil
-            supervisor.shutDown(grace: grace, by: call)
+        case .shutdown(let shutdown): shutDown(shutdown, for: call)
         case .census: supervisor.census(by: call)
+        case .ping: supervisor.pong(call)
         }
+    }
+
+    private func shutDown(_ shutdown: Shutdown, for call: CallID) {
+        guard !shutdown.unlessShared || isAlone(links[call.link]) else {
+            return answer(call, .shutdown(.with { $0.isShared = true }))
+        }
+        let grace = shutdown.hasGrace ? Duration.milliseconds(clamping: shutdown.graceMs) : nil
+        supervisor.shutDown(grace: grace, by: call)
+    }
+
+    /// Whether the supervisor is the gateway's alone: it was started by one, and no other has a
+    /// link to it.
+    private func isAlone(_ link: LinkConnection?) -> Bool {
+        guard let link, configuration.isOfGateway else { return false }
+        return links.values.allSatisfy { !$0.isGreeted || $0.gatewayID == link.gatewayID }
+    }
+
+    private func answer(_ call: CallID, _ kind: Reply.Kind) {
+        guard let link = links[call.link] else { return }
+        let reply = Reply.with {
+            $0.call = call.call
+            $0.kind = kind
+        }
+        link.append(.with { $0.kind = .reply(reply) })
+        unflushed.insert(link.number)
     }
 }
 

@@ -16,7 +16,7 @@ enum EnvironmentOptions {
         ("state-directory", .value), ("default-user", .value), ("shell", .value),
         ("max-running", .value), ("max-queued", .value), ("grace-period", .value),
         ("resume-window", .value), ("retain-bytes", .value), ("retain-time", .value),
-        ("max-output-memory", .value),
+        ("max-output-memory", .value), ("max-input-memory", .value),
     ]
 
     private static let ofGateway: [(String, Form)] = [

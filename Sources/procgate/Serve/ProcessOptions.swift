@@ -4,6 +4,7 @@
 import ArgumentParser
 import GRPCWire
 import Glibc
+import ProcgateServer
 import Supervision
 
 struct ProcessOptions: ParsableArguments {
@@ -12,7 +13,8 @@ struct ProcessOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Who runs what names nobody. (default: the gateway's own user)", valueName: "user"))
+            "The user for commands whose request sets no run_as. (default: the gateway's own)",
+            valueName: "user"))
     var defaultUser: String?
 
     @Option(help: "For commands without arguments.")
@@ -52,6 +54,12 @@ struct ProcessOptions: ParsableArguments {
             valueName: "size"))
     var maxOutputMemory = SizeArgument(bytes: 1 << 30)
 
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Stdin, arguments and environments of all processes together.", valueName: "size"))
+    var maxInputMemory = SizeArgument(bytes: 256 << 20)
+
     func validate() throws {
         guard stateDirectory != "" else {
             throw ValidationError("--state-directory names no directory")
@@ -66,6 +74,9 @@ struct ProcessOptions: ParsableArguments {
         guard maxRunning > 0 else { throw ValidationError("--max-running is at least 1") }
         guard maxOutputMemory.bytes >= 1 << 20 else {
             throw ValidationError("--max-output-memory is at least 1MiB")
+        }
+        guard maxInputMemory.bytes >= 1 << 20 else {
+            throw ValidationError("--max-input-memory is at least 1MiB")
         }
     }
 
@@ -88,7 +99,11 @@ struct ProcessOptions: ParsableArguments {
     /// - Throws: Where the default user is nobody here: no command could be run. A number that no
     ///   user has is taken, as it is for a single process.
     func checkDefaultUser() throws(Failure) {
-        guard let defaultUser, getpwnam(defaultUser) == nil else { return }
+        guard let defaultUser else { return }
+        guard defaultUser.utf8.count <= 256 else {
+            throw Failure("--default-user: a user's name has at most 256 bytes")
+        }
+        guard getpwnam(defaultUser) == nil else { return }
         guard let number = scaledNumber(defaultUser[...], by: 1), number < UInt64(uid_t.max)
         else {
             throw Failure("--default-user \(defaultUser): this host has no such user")
@@ -107,8 +122,25 @@ struct ProcessOptions: ParsableArguments {
         configuration.retainBytes = Int(clamping: retainBytes.bytes)
         configuration.retainTime = retainTime.duration
         configuration.maxOutputMemory = Int(clamping: maxOutputMemory.bytes)
+        configuration.maxInputMemory = Int(clamping: maxInputMemory.bytes)
         configuration.version = procgateVersion
         return configuration
+    }
+
+    /// What a running supervisor is compared with.
+    var supervisorOptions: SupervisorOptions {
+        var options = SupervisorOptions()
+        options.shell = shell
+        options.defaultUser = defaultUser ?? ""
+        options.maxRunning = UInt64(maxRunning)
+        options.maxQueued = UInt64(maxQueued)
+        options.graceMilliseconds = gracePeriod.milliseconds
+        options.resumeMilliseconds = resumeWindow.milliseconds
+        options.retainBytes = retainBytes.bytes
+        options.retainMilliseconds = retainTime.milliseconds
+        options.maxOutputMemory = maxOutputMemory.bytes
+        options.maxInputMemory = maxInputMemory.bytes
+        return options
     }
 
     /// What `serve` starts its supervisor with.
@@ -121,6 +153,7 @@ struct ProcessOptions: ParsableArguments {
             "--resume-window", resumeWindow.description,
             "--retain-bytes", retainBytes.description, "--retain-time", retainTime.description,
             "--max-output-memory", maxOutputMemory.description,
+            "--max-input-memory", maxInputMemory.description,
         ]
         if let defaultUser { arguments += ["--default-user", defaultUser] }
         return arguments

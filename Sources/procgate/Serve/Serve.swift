@@ -231,7 +231,7 @@ struct Serve: AsyncParsableCommand {
         configuration.maxConnections = Int(maxConnections)
         configuration.maxStreams = Int(maxStreams)
         configuration.drainTimeout = .milliseconds(Int64(drainTimeout.milliseconds))
-        configuration.gracePeriod = .milliseconds(Int64(processes.gracePeriod.milliseconds))
+        configuration.supervisorOptions = processes.supervisorOptions
         configuration.keepsProcesses = keepProcesses
         configuration.metricsListen = metricsListen?.address
         return configuration

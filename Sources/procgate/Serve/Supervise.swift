@@ -33,7 +33,8 @@ struct Supervise: ParsableCommand {
 
     /// - Returns: The exit status.
     private func supervise() throws -> Int32 {
-        let configuration = try processes.configuration()
+        var configuration = try processes.configuration()
+        configuration.isOfGateway = reportFailure
         try RuntimeDirectory.make(configuration.stateDirectory)
         do throws(SupervisorStartError) {
             return try runSupervisor(configuration) {

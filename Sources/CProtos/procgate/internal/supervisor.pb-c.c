@@ -122,6 +122,12 @@ void   procgate__internal__shutdown__init
   static const Procgate__Internal__Shutdown init_value = PROCGATE__INTERNAL__SHUTDOWN__INIT;
   *message = init_value;
 }
+void   procgate__internal__ping__init
+                     (Procgate__Internal__Ping         *message)
+{
+  static const Procgate__Internal__Ping init_value = PROCGATE__INTERNAL__PING__INIT;
+  *message = init_value;
+}
 void   procgate__internal__census__init
                      (Procgate__Internal__Census         *message)
 {
@@ -212,6 +218,12 @@ void   procgate__internal__done__init
   static const Procgate__Internal__Done init_value = PROCGATE__INTERNAL__DONE__INIT;
   *message = init_value;
 }
+void   procgate__internal__shutdown_reply__init
+                     (Procgate__Internal__ShutdownReply         *message)
+{
+  static const Procgate__Internal__ShutdownReply init_value = PROCGATE__INTERNAL__SHUTDOWN_REPLY__INIT;
+  *message = init_value;
+}
 void   procgate__internal__appended__init
                      (Procgate__Internal__Appended         *message)
 {
@@ -248,7 +260,7 @@ void   procgate__internal__forgotten__init
   static const Procgate__Internal__Forgotten init_value = PROCGATE__INTERNAL__FORGOTTEN__INIT;
   *message = init_value;
 }
-static const ProtobufCFieldDescriptor procgate__internal__command__field_descriptors[19] =
+static const ProtobufCFieldDescriptor procgate__internal__command__field_descriptors[20] =
 {
   {
     "call",
@@ -478,6 +490,18 @@ static const ProtobufCFieldDescriptor procgate__internal__command__field_descrip
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "ping",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Procgate__Internal__Command, kind_case),
+    offsetof(Procgate__Internal__Command, ping),
+    &procgate__internal__ping__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__command__field_indices_by_name[] = {
   15,   /* field[15] = abandon */
@@ -489,6 +513,7 @@ static const unsigned procgate__internal__command__field_indices_by_name[] = {
   3,   /* field[3] = get */
   1,   /* field[1] = hello */
   4,   /* field[4] = list */
+  19,   /* field[19] = ping */
   7,   /* field[7] = release */
   10,   /* field[10] = resize */
   8,   /* field[8] = retire_ack */
@@ -503,7 +528,7 @@ static const unsigned procgate__internal__command__field_indices_by_name[] = {
 static const ProtobufCIntRange procgate__internal__command__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 19 }
+  { 0, 20 }
 };
 const ProtobufCMessageDescriptor procgate__internal__command__descriptor =
 {
@@ -513,14 +538,14 @@ const ProtobufCMessageDescriptor procgate__internal__command__descriptor =
   "Procgate__Internal__Command",
   "procgate.internal",
   sizeof(Procgate__Internal__Command),
-  19,
+  20,
   procgate__internal__command__field_descriptors,
   procgate__internal__command__field_indices_by_name,
   1,  procgate__internal__command__number_ranges,
   (ProtobufCMessageInit) procgate__internal__command__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__hello__field_descriptors[2] =
+static const ProtobufCFieldDescriptor procgate__internal__hello__field_descriptors[3] =
 {
   {
     "field_1",
@@ -546,15 +571,28 @@ static const ProtobufCFieldDescriptor procgate__internal__hello__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "gateway_id",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Hello, gateway_id),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__hello__field_indices_by_name[] = {
   0,   /* field[0] = field_1 */
+  2,   /* field[2] = gateway_id */
   1,   /* field[1] = version */
 };
 static const ProtobufCIntRange procgate__internal__hello__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor procgate__internal__hello__descriptor =
 {
@@ -564,14 +602,14 @@ const ProtobufCMessageDescriptor procgate__internal__hello__descriptor =
   "Procgate__Internal__Hello",
   "procgate.internal",
   sizeof(Procgate__Internal__Hello),
-  2,
+  3,
   procgate__internal__hello__field_descriptors,
   procgate__internal__hello__field_indices_by_name,
   1,  procgate__internal__hello__number_ranges,
   (ProtobufCMessageInit) procgate__internal__hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__start__field_descriptors[9] =
+static const ProtobufCFieldDescriptor procgate__internal__start__field_descriptors[10] =
 {
   {
     "spec",
@@ -681,8 +719,21 @@ static const ProtobufCFieldDescriptor procgate__internal__start__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "expires_at_ns",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Start, expires_at_ns),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__start__field_indices_by_name[] = {
+  9,   /* field[9] = expires_at_ns */
   3,   /* field[3] = field_4 */
   7,   /* field[7] = follow */
   5,   /* field[5] = held */
@@ -696,7 +747,7 @@ static const unsigned procgate__internal__start__field_indices_by_name[] = {
 static const ProtobufCIntRange procgate__internal__start__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor procgate__internal__start__descriptor =
 {
@@ -706,7 +757,7 @@ const ProtobufCMessageDescriptor procgate__internal__start__descriptor =
   "Procgate__Internal__Start",
   "procgate.internal",
   sizeof(Procgate__Internal__Start),
-  9,
+  10,
   procgate__internal__start__field_descriptors,
   procgate__internal__start__field_indices_by_name,
   1,  procgate__internal__start__number_ranges,
@@ -1543,7 +1594,7 @@ const ProtobufCMessageDescriptor procgate__internal__watch__descriptor =
   (ProtobufCMessageInit) procgate__internal__watch__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__shutdown__field_descriptors[2] =
+static const ProtobufCFieldDescriptor procgate__internal__shutdown__field_descriptors[3] =
 {
   {
     "grace_ms",
@@ -1569,15 +1620,28 @@ static const ProtobufCFieldDescriptor procgate__internal__shutdown__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "unless_shared",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Shutdown, unless_shared),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__shutdown__field_indices_by_name[] = {
   0,   /* field[0] = grace_ms */
   1,   /* field[1] = has_grace */
+  2,   /* field[2] = unless_shared */
 };
 static const ProtobufCIntRange procgate__internal__shutdown__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor procgate__internal__shutdown__descriptor =
 {
@@ -1587,11 +1651,29 @@ const ProtobufCMessageDescriptor procgate__internal__shutdown__descriptor =
   "Procgate__Internal__Shutdown",
   "procgate.internal",
   sizeof(Procgate__Internal__Shutdown),
-  2,
+  3,
   procgate__internal__shutdown__field_descriptors,
   procgate__internal__shutdown__field_indices_by_name,
   1,  procgate__internal__shutdown__number_ranges,
   (ProtobufCMessageInit) procgate__internal__shutdown__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define procgate__internal__ping__field_descriptors NULL
+#define procgate__internal__ping__field_indices_by_name NULL
+#define procgate__internal__ping__number_ranges NULL
+const ProtobufCMessageDescriptor procgate__internal__ping__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "procgate.internal.Ping",
+  "Ping",
+  "Procgate__Internal__Ping",
+  "procgate.internal",
+  sizeof(Procgate__Internal__Ping),
+  0,
+  procgate__internal__ping__field_descriptors,
+  procgate__internal__ping__field_indices_by_name,
+  0,  procgate__internal__ping__number_ranges,
+  (ProtobufCMessageInit) procgate__internal__ping__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 #define procgate__internal__census__field_descriptors NULL
@@ -1741,7 +1823,7 @@ const ProtobufCMessageDescriptor procgate__internal__event__descriptor =
   (ProtobufCMessageInit) procgate__internal__event__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__welcome__field_descriptors[13] =
+static const ProtobufCFieldDescriptor procgate__internal__welcome__field_descriptors[18] =
 {
   {
     "field_1",
@@ -1899,19 +1981,84 @@ static const ProtobufCFieldDescriptor procgate__internal__welcome__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "shell",
+    15,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Welcome, shell),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "default_user",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Welcome, default_user),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "max_output_memory",
+    17,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Welcome, max_output_memory),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "max_input_memory",
+    18,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Welcome, max_input_memory),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "live_processes",
+    19,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Welcome, live_processes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__welcome__field_indices_by_name[] = {
   11,   /* field[11] = arena_bytes */
+  14,   /* field[14] = default_user */
   0,   /* field[0] = field_1 */
   9,   /* field[9] = grace_ms */
   2,   /* field[2] = instance_id */
   4,   /* field[4] = limits_enforced */
+  17,   /* field[17] = live_processes */
+  16,   /* field[16] = max_input_memory */
+  15,   /* field[15] = max_output_memory */
   6,   /* field[6] = max_queued */
   5,   /* field[5] = max_running */
   3,   /* field[3] = pid */
   10,   /* field[10] = resume_ms */
   7,   /* field[7] = retain_bytes */
   8,   /* field[8] = retain_ms */
+  13,   /* field[13] = shell */
   12,   /* field[12] = uid */
   1,   /* field[1] = version */
 };
@@ -1919,7 +2066,7 @@ static const ProtobufCIntRange procgate__internal__welcome__number_ranges[2 + 1]
 {
   { 1, 0 },
   { 14, 12 },
-  { 0, 13 }
+  { 0, 18 }
 };
 const ProtobufCMessageDescriptor procgate__internal__welcome__descriptor =
 {
@@ -1929,14 +2076,14 @@ const ProtobufCMessageDescriptor procgate__internal__welcome__descriptor =
   "Procgate__Internal__Welcome",
   "procgate.internal",
   sizeof(Procgate__Internal__Welcome),
-  13,
+  18,
   procgate__internal__welcome__field_descriptors,
   procgate__internal__welcome__field_indices_by_name,
   2,  procgate__internal__welcome__number_ranges,
   (ProtobufCMessageInit) procgate__internal__welcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__reply__field_descriptors[8] =
+static const ProtobufCFieldDescriptor procgate__internal__reply__field_descriptors[9] =
 {
   {
     "call",
@@ -2034,6 +2181,18 @@ static const ProtobufCFieldDescriptor procgate__internal__reply__field_descripto
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "shutdown",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Procgate__Internal__Reply, kind_case),
+    offsetof(Procgate__Internal__Reply, shutdown),
+    &procgate__internal__shutdown_reply__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__reply__field_indices_by_name[] = {
   0,   /* field[0] = call */
@@ -2043,12 +2202,13 @@ static const unsigned procgate__internal__reply__field_indices_by_name[] = {
   5,   /* field[5] = field_6 */
   4,   /* field[4] = list */
   3,   /* field[3] = process */
+  8,   /* field[8] = shutdown */
   2,   /* field[2] = started */
 };
 static const ProtobufCIntRange procgate__internal__reply__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor procgate__internal__reply__descriptor =
 {
@@ -2058,7 +2218,7 @@ const ProtobufCMessageDescriptor procgate__internal__reply__descriptor =
   "Procgate__Internal__Reply",
   "procgate.internal",
   sizeof(Procgate__Internal__Reply),
-  8,
+  9,
   procgate__internal__reply__field_descriptors,
   procgate__internal__reply__field_indices_by_name,
   1,  procgate__internal__reply__number_ranges,
@@ -2628,7 +2788,7 @@ const ProtobufCMessageDescriptor procgate__internal__census_reply__descriptor =
   (ProtobufCMessageInit) procgate__internal__census_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__stdin_reply__field_descriptors[1] =
+static const ProtobufCFieldDescriptor procgate__internal__stdin_reply__field_descriptors[3] =
 {
   {
     "stdin_bytes",
@@ -2642,14 +2802,40 @@ static const ProtobufCFieldDescriptor procgate__internal__stdin_reply__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "again",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__StdinReply, again),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "taken",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__StdinReply, taken),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__stdin_reply__field_indices_by_name[] = {
+  1,   /* field[1] = again */
   0,   /* field[0] = stdin_bytes */
+  2,   /* field[2] = taken */
 };
 static const ProtobufCIntRange procgate__internal__stdin_reply__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor procgate__internal__stdin_reply__descriptor =
 {
@@ -2659,7 +2845,7 @@ const ProtobufCMessageDescriptor procgate__internal__stdin_reply__descriptor =
   "Procgate__Internal__StdinReply",
   "procgate.internal",
   sizeof(Procgate__Internal__StdinReply),
-  1,
+  3,
   procgate__internal__stdin_reply__field_descriptors,
   procgate__internal__stdin_reply__field_indices_by_name,
   1,  procgate__internal__stdin_reply__number_ranges,
@@ -2682,6 +2868,57 @@ const ProtobufCMessageDescriptor procgate__internal__done__descriptor =
   procgate__internal__done__field_indices_by_name,
   0,  procgate__internal__done__number_ranges,
   (ProtobufCMessageInit) procgate__internal__done__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor procgate__internal__shutdown_reply__field_descriptors[2] =
+{
+  {
+    "is_shared",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__ShutdownReply, is_shared),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "uninterruptible",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_UINT32,
+    offsetof(Procgate__Internal__ShutdownReply, n_uninterruptible),
+    offsetof(Procgate__Internal__ShutdownReply, uninterruptible),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned procgate__internal__shutdown_reply__field_indices_by_name[] = {
+  0,   /* field[0] = is_shared */
+  1,   /* field[1] = uninterruptible */
+};
+static const ProtobufCIntRange procgate__internal__shutdown_reply__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor procgate__internal__shutdown_reply__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "procgate.internal.ShutdownReply",
+  "ShutdownReply",
+  "Procgate__Internal__ShutdownReply",
+  "procgate.internal",
+  sizeof(Procgate__Internal__ShutdownReply),
+  2,
+  procgate__internal__shutdown_reply__field_descriptors,
+  procgate__internal__shutdown_reply__field_indices_by_name,
+  1,  procgate__internal__shutdown_reply__number_ranges,
+  (ProtobufCMessageInit) procgate__internal__shutdown_reply__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor procgate__internal__appended__field_descriptors[6] =

@@ -36,6 +36,7 @@ typedef struct Procgate__Internal__Delete Procgate__Internal__Delete;
 typedef struct Procgate__Internal__Abandon Procgate__Internal__Abandon;
 typedef struct Procgate__Internal__Watch Procgate__Internal__Watch;
 typedef struct Procgate__Internal__Shutdown Procgate__Internal__Shutdown;
+typedef struct Procgate__Internal__Ping Procgate__Internal__Ping;
 typedef struct Procgate__Internal__Census Procgate__Internal__Census;
 typedef struct Procgate__Internal__Event Procgate__Internal__Event;
 typedef struct Procgate__Internal__Welcome Procgate__Internal__Welcome;
@@ -51,6 +52,7 @@ typedef struct Procgate__Internal__CensusReply Procgate__Internal__CensusReply;
 typedef struct Procgate__Internal__CensusReply__ProcessesEntry Procgate__Internal__CensusReply__ProcessesEntry;
 typedef struct Procgate__Internal__StdinReply Procgate__Internal__StdinReply;
 typedef struct Procgate__Internal__Done Procgate__Internal__Done;
+typedef struct Procgate__Internal__ShutdownReply Procgate__Internal__ShutdownReply;
 typedef struct Procgate__Internal__Appended Procgate__Internal__Appended;
 typedef struct Procgate__Internal__Retired Procgate__Internal__Retired;
 typedef struct Procgate__Internal__Running Procgate__Internal__Running;
@@ -83,7 +85,8 @@ typedef enum {
   PROCGATE__INTERNAL__COMMAND__KIND_ABANDON = 16,
   PROCGATE__INTERNAL__COMMAND__KIND_WATCH = 17,
   PROCGATE__INTERNAL__COMMAND__KIND_SHUTDOWN = 18,
-  PROCGATE__INTERNAL__COMMAND__KIND_CENSUS = 19
+  PROCGATE__INTERNAL__COMMAND__KIND_CENSUS = 19,
+  PROCGATE__INTERNAL__COMMAND__KIND_PING = 20
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(PROCGATE__INTERNAL__COMMAND__KIND__CASE)
 } Procgate__Internal__Command__KindCase;
 
@@ -111,6 +114,7 @@ struct  Procgate__Internal__Command
     Procgate__Internal__Watch *watch;
     Procgate__Internal__Shutdown *shutdown;
     Procgate__Internal__Census *census;
+    Procgate__Internal__Ping *ping;
   };
 };
 #define PROCGATE__INTERNAL__COMMAND__INIT \
@@ -123,10 +127,11 @@ struct  Procgate__Internal__Hello
   ProtobufCMessage base;
   uint32_t field_1;
   ProtobufCBinaryData version;
+  ProtobufCBinaryData gateway_id;
 };
 #define PROCGATE__INTERNAL__HELLO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__hello__descriptor) \
-    , 0, {0,NULL} }
+    , 0, {0,NULL}, {0,NULL} }
 
 
 struct  Procgate__Internal__Start
@@ -141,10 +146,11 @@ struct  Procgate__Internal__Start
   int32_t policy;
   uint64_t follow;
   uint64_t join_only;
+  uint64_t expires_at_ns;
 };
 #define PROCGATE__INTERNAL__START__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__start__descriptor) \
-    , NULL, {0,NULL}, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0 }
+    , NULL, {0,NULL}, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, 0 }
 
 
 struct  Procgate__Internal__Get
@@ -324,10 +330,20 @@ struct  Procgate__Internal__Shutdown
   ProtobufCMessage base;
   uint64_t grace_ms;
   uint64_t has_grace;
+  uint64_t unless_shared;
 };
 #define PROCGATE__INTERNAL__SHUTDOWN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__shutdown__descriptor) \
-    , 0, 0 }
+    , 0, 0, 0 }
+
+
+struct  Procgate__Internal__Ping
+{
+  ProtobufCMessage base;
+};
+#define PROCGATE__INTERNAL__PING__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__ping__descriptor) \
+     }
 
 
 struct  Procgate__Internal__Census
@@ -388,10 +404,15 @@ struct  Procgate__Internal__Welcome
   uint64_t resume_ms;
   uint64_t arena_bytes;
   uint32_t uid;
+  ProtobufCBinaryData shell;
+  ProtobufCBinaryData default_user;
+  uint64_t max_output_memory;
+  uint64_t max_input_memory;
+  uint64_t live_processes;
 };
 #define PROCGATE__INTERNAL__WELCOME__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__welcome__descriptor) \
-    , 0, {0,NULL}, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, {0,NULL}, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0,NULL}, {0,NULL}, 0, 0, 0 }
 
 
 typedef enum {
@@ -402,7 +423,8 @@ typedef enum {
   PROCGATE__INTERNAL__REPLY__KIND_LIST = 5,
   PROCGATE__INTERNAL__REPLY__KIND_FIELD_6 = 6,
   PROCGATE__INTERNAL__REPLY__KIND_DONE = 7,
-  PROCGATE__INTERNAL__REPLY__KIND_CENSUS = 8
+  PROCGATE__INTERNAL__REPLY__KIND_CENSUS = 8,
+  PROCGATE__INTERNAL__REPLY__KIND_SHUTDOWN = 9
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(PROCGATE__INTERNAL__REPLY__KIND__CASE)
 } Procgate__Internal__Reply__KindCase;
 
@@ -419,6 +441,7 @@ struct  Procgate__Internal__Reply
     Procgate__Internal__StdinReply *field_6;
     Procgate__Internal__Done *done;
     Procgate__Internal__CensusReply *census;
+    Procgate__Internal__ShutdownReply *shutdown;
   };
 };
 #define PROCGATE__INTERNAL__REPLY__INIT \
@@ -540,10 +563,12 @@ struct  Procgate__Internal__StdinReply
 {
   ProtobufCMessage base;
   uint64_t stdin_bytes;
+  uint64_t again;
+  uint32_t taken;
 };
 #define PROCGATE__INTERNAL__STDIN_REPLY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__stdin_reply__descriptor) \
-    , 0 }
+    , 0, 0, 0 }
 
 
 struct  Procgate__Internal__Done
@@ -553,6 +578,18 @@ struct  Procgate__Internal__Done
 #define PROCGATE__INTERNAL__DONE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__done__descriptor) \
      }
+
+
+struct  Procgate__Internal__ShutdownReply
+{
+  ProtobufCMessage base;
+  uint64_t is_shared;
+  size_t n_uninterruptible;
+  uint32_t *uninterruptible;
+};
+#define PROCGATE__INTERNAL__SHUTDOWN_REPLY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__shutdown_reply__descriptor) \
+    , 0, 0,NULL }
 
 
 struct  Procgate__Internal__Appended
@@ -682,6 +719,9 @@ void   procgate__internal__watch__init
 /* Procgate__Internal__Shutdown methods */
 void   procgate__internal__shutdown__init
                      (Procgate__Internal__Shutdown         *message);
+/* Procgate__Internal__Ping methods */
+void   procgate__internal__ping__init
+                     (Procgate__Internal__Ping         *message);
 /* Procgate__Internal__Census methods */
 void   procgate__internal__census__init
                      (Procgate__Internal__Census         *message);
@@ -727,6 +767,9 @@ void   procgate__internal__stdin_reply__init
 /* Procgate__Internal__Done methods */
 void   procgate__internal__done__init
                      (Procgate__Internal__Done         *message);
+/* Procgate__Internal__ShutdownReply methods */
+void   procgate__internal__shutdown_reply__init
+                     (Procgate__Internal__ShutdownReply         *message);
 /* Procgate__Internal__Appended methods */
 void   procgate__internal__appended__init
                      (Procgate__Internal__Appended         *message);
@@ -804,6 +847,9 @@ typedef void (*Procgate__Internal__Watch_Closure)
 typedef void (*Procgate__Internal__Shutdown_Closure)
                  (const Procgate__Internal__Shutdown *message,
                   void *closure_data);
+typedef void (*Procgate__Internal__Ping_Closure)
+                 (const Procgate__Internal__Ping *message,
+                  void *closure_data);
 typedef void (*Procgate__Internal__Census_Closure)
                  (const Procgate__Internal__Census *message,
                   void *closure_data);
@@ -849,6 +895,9 @@ typedef void (*Procgate__Internal__StdinReply_Closure)
 typedef void (*Procgate__Internal__Done_Closure)
                  (const Procgate__Internal__Done *message,
                   void *closure_data);
+typedef void (*Procgate__Internal__ShutdownReply_Closure)
+                 (const Procgate__Internal__ShutdownReply *message,
+                  void *closure_data);
 typedef void (*Procgate__Internal__Appended_Closure)
                  (const Procgate__Internal__Appended *message,
                   void *closure_data);
@@ -892,6 +941,7 @@ extern const ProtobufCMessageDescriptor procgate__internal__delete__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__abandon__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__watch__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__shutdown__descriptor;
+extern const ProtobufCMessageDescriptor procgate__internal__ping__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__census__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__event__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__welcome__descriptor;
@@ -907,6 +957,7 @@ extern const ProtobufCMessageDescriptor procgate__internal__census_reply__descri
 extern const ProtobufCMessageDescriptor procgate__internal__census_reply__processes_entry__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__stdin_reply__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__done__descriptor;
+extern const ProtobufCMessageDescriptor procgate__internal__shutdown_reply__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__appended__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__retired__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__running__descriptor;
