@@ -91,6 +91,11 @@ def arguments(pid):
         return []
 
 
+def is_symbolizer(pid):
+    """A sanitizer's helper, which ends with the process whose report it has made readable."""
+    return SANITIZED and "llvm-symbolizer" in "".join(arguments(pid)[:1])
+
+
 def pids():
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
@@ -334,7 +339,10 @@ class Gateway:
             known |= gateway.supervisors
         found = []
         for pid in set(children(os.getpid())) - known:
-            if alive(pid):
+            if alive(pid) and not arguments(pid):
+                # It is ending: its memory has gone already, and its entry goes next.
+                eventually(lambda pid=pid: not alive(pid), what="the end of an ending process")
+            if alive(pid) and not is_symbolizer(pid):
                 found.append((pid, arguments(pid)[:4]))
             else:
                 reap(pid)

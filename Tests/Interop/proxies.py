@@ -63,7 +63,7 @@ NAMES = tuple(COMMANDS)
 # HAProxy 2.6 follows an answer that comes before the caller's half-close with RST_STREAM(CANCEL) of
 # its own (haproxy/haproxy#1219), and grpcio, where it reads that with the trailers, forgets the
 # status for CANCELLED. The order in which it reads is a race, which any test with such an answer
-# may lose: a test that fails with that error alone is run again.
+# may lose: a test that fails with that error alone is run again, some times.
 EARLY = "an answer before the caller's half-close is followed by RST_STREAM(CANCEL)"
 LOST_RACES = {"haproxy": (re.compile(r"RST_\S*.{0,40}error code 8"), EARLY)}
 # A connection to the gateway for each call, which is closed when the caller cancels (HAProxy may
