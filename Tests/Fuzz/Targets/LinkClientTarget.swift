@@ -28,7 +28,7 @@ private struct FuzzArena {
     init() throws {
         arena = try OutputLog.Arena(capacityBytes: 512 << 10, pooledSegments: 1)
         mapping = try ArenaMapping(
-            descriptor: arena.descriptor, byteCount: arena.capacityBytes)
+            descriptor: arena.readerDescriptor, byteCount: arena.capacityBytes)
     }
 }
 

@@ -38,7 +38,7 @@ func fuzzLinkServer(_ bytes: UnsafeRawBufferPointer) {
                 attached += attachment.count
                 return take(command, attachment, link)
             }
-            if case .over = reading { return }
+            guard case .open = reading else { return }
         }
         check(attached <= fed, "an attachment is longer than what came")
     }
