@@ -117,9 +117,10 @@ static void launch(uint32_t slot, struct child *child, int count, char *stack) {
         launch->step = CLINUX_STEP_CLONE;
         launch->error = errno;
     }
+    // Before the supervisor hears of the command: whoever closes a pipe then is its last holder.
+    for (int i = 0; i < count; i++) close(child->descriptors[i]);
     ssize_t sent = clinux_transmit(LAUNCH_SOCKET, &slot, sizeof slot, &pidfd, pidfd >= 0);
     if (pidfd >= 0) close(pidfd);
-    for (int i = 0; i < count; i++) close(child->descriptors[i]);
     if (sent < 0) _exit(0);
 }
 

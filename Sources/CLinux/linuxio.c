@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <linux/types.h>
 #include <signal.h>
 #include <spawn.h>
@@ -81,6 +82,12 @@ int clinux_epoll_wait(int epoll, struct clinux_event *events, int capacity, int6
         events[i].events = batch[i].events;
     }
     return count;
+}
+
+void clinux_await_readable(int fd, int64_t timeout_ns) {
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+    struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    ppoll(&one, 1, &timeout, NULL);
 }
 
 // --- Signals

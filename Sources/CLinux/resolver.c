@@ -1,6 +1,7 @@
-// The resolver: a process that looks users up. NSS modules run code of the host's own, which may
-// block for ever or abort the process: here that costs one answer. Forked by the launcher, which
-// has little memory and nobody's data. Knows no cache and no time limit.
+// The resolver: a process that looks users up, and looks at directories. NSS modules run code of the host's own, which may
+// block for ever or abort the process, and a file system may not answer: here that costs one
+// answer. Forked by the launcher, which has little memory and nobody's data. Knows no cache and no
+// time limit.
 #define _GNU_SOURCE
 #include "resolver.h"
 
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -29,6 +31,11 @@ static union {
     struct clinux_user head;
     char bytes[CLINUX_USER_BYTES];
 } answer;
+
+static union {
+    struct clinux_resolver_request head;
+    char bytes[CLINUX_USER_BYTES + 1];
+} request;
 
 static gid_t groups[CLINUX_MOST_GROUPS];
 
@@ -113,6 +120,47 @@ static int look_up(const char *text, char **buffer, size_t *used) {
     return describe_number(uid, (gid_t)uid, used);
 }
 
+/// Whether the user of the request can enter a directory: 0 or an errno.
+static int look_at(const char *path) {
+    bool is_root = geteuid() == 0;
+    if (is_root) {
+        // The kernel keeps them for each process alone, and this one has no other use for them.
+        syscall(SYS_setgroups, (size_t)request.head.group_count, &request.head + 1);
+        setfsgid(request.head.gid);
+        setfsuid(request.head.uid);
+    }
+    int error = 0;
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        error = errno;
+    } else {
+        // Searching it is what chdir asks for.
+        int inside = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (inside < 0) error = errno;
+        else close(inside);
+        close(fd);
+    }
+    if (is_root) {
+        setfsuid(geteuid());
+        setfsgid(getegid());
+    }
+    return error;
+}
+
+/// Receives a request: the text of it, or NULL where there is none.
+static const char *next_request(void) {
+    ssize_t received;
+    do {
+        received = recv(RESOLVER_SOCKET, request.bytes, sizeof request.bytes - 1, 0);
+    } while (received < 0 && errno == EINTR);
+    size_t fixed = sizeof request.head;
+    if (received < (ssize_t)fixed || request.head.group_count > CLINUX_MOST_GROUPS) return NULL;
+    fixed += sizeof(gid_t) * request.head.group_count;
+    if (received < (ssize_t)fixed) return NULL;
+    request.bytes[received] = 0;
+    return request.bytes + fixed;
+}
+
 /// The supervisor ends a resolver by its pidfd: a number may be used again.
 static void introduce(void) {
     struct clinux_user hello = {0};
@@ -140,17 +188,13 @@ _Noreturn void clinux_resolver_main(int socket, pid_t launcher) {
     introduce();
     char *buffer = NULL;
     for (;;) {
-        struct clinux_user_request request;
-        ssize_t received;
-        do {
-            received = recv(RESOLVER_SOCKET, &request, sizeof request, 0);
-        } while (received < 0 && errno == EINTR);
-        if (received != sizeof request) _exit(0);
-        request.name[sizeof request.name - 1] = 0;
+        const char *text = next_request();
+        if (text == NULL) _exit(0);
         memset(&answer.head, 0, sizeof answer.head);
-        answer.head.number = request.number;
+        answer.head.number = request.head.number;
         size_t used = sizeof answer.head;
-        answer.head.error = look_up(request.name, &buffer, &used);
+        answer.head.error =
+            request.head.is_directory ? look_at(text) : look_up(text, &buffer, &used);
         if (answer.head.error != 0) used = sizeof answer.head;
         if (clinux_transmit(RESOLVER_SOCKET, answer.bytes, used, NULL, 0) < 0) _exit(0);
     }
@@ -165,7 +209,8 @@ int clinux_resolver_start(int control) {
     // Only this side must not block. One answer is one message.
     int room = 4 * CLINUX_USER_BYTES;
     fcntl(sockets[1], F_SETFL, 0);
-    setsockopt(sockets[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    for (int i = 0; i < 2; i++)
+        setsockopt(sockets[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     ssize_t sent = clinux_transmit(control, "r", 1, &sockets[1], 1);
     int saved = errno;
     close(sockets[1]);
@@ -175,15 +220,35 @@ int clinux_resolver_start(int control) {
     return -1;
 }
 
-int clinux_resolver_ask(int socket, uint64_t number, const char *name) {
-    struct clinux_user_request request = {.number = number};
-    if (strlen(name) >= sizeof request.name) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    strcpy(request.name, name);
-    ssize_t sent = clinux_transmit(socket, &request, sizeof request, NULL, 0);
-    return sent == sizeof request ? 0 : -1;
+static int ask(
+    int socket, struct clinux_resolver_request head, const gid_t *user_groups,
+    const char *text) {
+    size_t group_bytes = sizeof(gid_t) * head.group_count;
+    struct iovec parts[] = {
+        {&head, sizeof head}, {(void *)user_groups, group_bytes}, {(void *)text, strlen(text)}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 3};
+    ssize_t sent;
+    do {
+        sent = sendmsg(socket, &message, MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -1 : 0;
+}
+
+int clinux_resolver_ask_user(int socket, uint64_t number, const char *name) {
+    return ask(socket, (struct clinux_resolver_request){.number = number}, NULL, name);
+}
+
+int clinux_resolver_ask_directory(
+    int socket, uint64_t number, const char *path, uid_t uid, gid_t gid,
+    const gid_t *user_groups, size_t group_count) {
+    struct clinux_resolver_request head = {
+        .number = number,
+        .is_directory = 1,
+        .uid = uid,
+        .gid = gid,
+        .group_count = group_count > CLINUX_MOST_GROUPS ? 0 : (uint32_t)group_count,
+    };
+    return ask(socket, head, user_groups, path);
 }
 
 ssize_t clinux_resolver_answer(int socket, void *bytes, size_t size, int *pidfd) {

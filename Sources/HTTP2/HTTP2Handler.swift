@@ -253,8 +253,10 @@ public final class HTTP2Handler: ChannelInboundHandler {
             }
             bytesSent += UInt64(count)
             outputBuffer.bytes = piece
-            if session.hasEvents { dispatch(ByteBuffer()) }
-            if !more && count == 0 { break }
+            // What the events lead to is to be sent as well, be it that nothing was until now.
+            let hadEvents = session.hasEvents
+            if hadEvents { dispatch(ByteBuffer()) }
+            if !more && count == 0 && !hadEvents { break }
         }
         if session.isFinished { finish() }
         // Should the peer not read what is left to be said.

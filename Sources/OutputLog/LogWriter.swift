@@ -51,7 +51,8 @@ public final class LogWriter {
 
     private let arena: Arena
     private var chain: Deque<LogSegment> = []
-    private var nextOrdinal: UInt64 = 0
+    /// Of the next segment.
+    public private(set) var nextOrdinal: UInt64 = 0
     private var retired: [UInt64: Block] = [:]
     private var firstRetained = RecordPosition()
     private var released = RecordPosition()

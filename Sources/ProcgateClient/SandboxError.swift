@@ -73,6 +73,8 @@ extension SandboxError {
         case limitInvalid = "LIMIT_INVALID"
         /// The host has no such signal.
         case signalInvalid = "SIGNAL_INVALID"
+        /// The messages of the call do not make a request, or come in the wrong order.
+        case requestInvalid = "REQUEST_INVALID"
         /// Refused for something that has no name of its own.
         case invalidArgument = "INVALID_ARGUMENT"
 
@@ -83,6 +85,9 @@ extension SandboxError {
         case notPermitted = "NOT_PERMITTED"
         /// The gateway does not accept the token.
         case tokenInvalid = "TOKEN_INVALID"
+        /// The gateway has refused this host's tokens too often; it accepts another try a second
+        /// later.
+        case authenticationThrottled = "AUTHENTICATION_THROTTLED"
         /// Refused to this caller.
         case permissionDenied = "PERMISSION_DENIED"
 
@@ -99,6 +104,8 @@ extension SandboxError {
         case stdinGap = "STDIN_GAP"
         /// The process has no terminal.
         case noTerminal = "NO_TERMINAL"
+        /// The session was lost, and the caller has continued without it.
+        case sessionSuperseded = "SESSION_SUPERSEDED"
         /// The request key came with another request before.
         case requestKeyReused = "REQUEST_KEY_REUSED"
         /// It cannot be done as things stand, for a reason without a name of its own.
@@ -175,7 +182,7 @@ extension SandboxError {
             switch self {
             case .commandRequired, .argumentsTooLong, .cwdInvalid, .envInvalid, .labelsInvalid,
                 .requestKeyInvalid, .userUnknown, .terminalInvalid, .cursorInvalid,
-                .limitInvalid, .signalInvalid, .invalidArgument, .invalidAddress:
+                .limitInvalid, .signalInvalid, .requestInvalid, .invalidArgument, .invalidAddress:
                 .invalidArgument
             case .runAsDenied, .notPermitted, .permissionDenied: .permissionDenied
             case .tokenInvalid: .unauthenticated
@@ -186,14 +193,14 @@ extension SandboxError {
             case .requestKeyReused: .alreadyExists
             case .stdinGap, .replayWindowExpired: .outOfRange
             case .waitTimedOut, .deadlineExceeded: .deadlineExceeded
-            case .tooManyProcesses, .quotaExceeded, .inputMemoryExhausted, .resourceExhausted,
-                .outputLimitExceeded:
+            case .tooManyProcesses, .quotaExceeded, .inputMemoryExhausted,
+                .authenticationThrottled, .resourceExhausted, .outputLimitExceeded:
                 .resourceExhausted
             case .supervisorUnavailable, .hostUnresponsive, .cordoned, .gatewayUnavailable,
                 .notGateway, .certificateUntrusted, .tlsFailed:
                 .unavailable
             case .closed, .cancelled: .cancelled
-            case .callerGone: .aborted
+            case .callerGone, .sessionSuperseded: .aborted
             case .processLost, .outputGap: .dataLoss
             case .callerFailed, .unknown: .unknown
             case .unimplemented: .unimplemented
@@ -204,9 +211,9 @@ extension SandboxError {
         /// Whether the same may succeed when it is asked for once more.
         public var mayRetry: Bool {
             switch self {
-            case .tooManyProcesses, .quotaExceeded, .inputMemoryExhausted, .resourceExhausted,
-                .supervisorUnavailable, .hostUnresponsive, .cordoned, .gatewayUnavailable,
-                .waitTimedOut, .deadlineExceeded:
+            case .tooManyProcesses, .quotaExceeded, .inputMemoryExhausted,
+                .authenticationThrottled, .resourceExhausted, .supervisorUnavailable,
+                .hostUnresponsive, .cordoned, .gatewayUnavailable, .waitTimedOut, .deadlineExceeded:
                 true
             default: false
             }

@@ -17,40 +17,62 @@ struct Caller: Sendable, Equatable {
 
 /// Finds the caller of a call, or refuses it.
 struct Authentication: Sendable {
-    /// `nil`: anybody who can reach the address may call.
-    let tokens: TokenFile?
+    /// `nil`: there are no tokens, and without certificates anybody who can reach the address may
+    /// call.
+    let tokens: TokenStore?
     /// Client certificates were demanded and verified by the TLS layer.
     let trustsCertificates: Bool
-    /// The gateway's own user, who needs no token on a unix socket; nor does root.
-    private let ownUser = geteuid()
+    /// The unix sockets, as peers are called that come by them, on which no user is trusted.
+    private let tokenSockets: Set<String>
+    /// The users who need no token on other unix sockets, the gateway's own and root, with their
+    /// names. They are looked up once: a user service may take any time.
+    private let trustedUsers: [UInt32: String]
 
     private static let scheme = "Bearer "
 
-    init(tokens: TokenFile?, trustsCertificates: Bool) {
+    /// Asks the user service. Not to be called on an event loop.
+    ///
+    /// - Parameter tokenSockets: paths of unix sockets on which every call needs a token.
+    init(tokens: TokenStore?, trustsCertificates: Bool, tokenSockets: Set<String>) {
         self.tokens = tokens
         self.trustsCertificates = trustsCertificates
+        self.tokenSockets = Set(tokenSockets.map { "unix:\($0)" })
+        trustedUsers = Dictionary(
+            [geteuid(), 0].map { ($0, UserNames.name(of: $0)) }, uniquingKeysWith: { $1 })
     }
 
-    /// Throws UNAUTHENTICATED with TOKEN_INVALID.
+    /// A token that comes with the call decides alone; without one it is the peer's user or
+    /// certificate. Throws UNAUTHENTICATED with TOKEN_INVALID.
     func caller(of call: ServerCall) throws(GRPCStatus) -> Caller {
-        let peer = call.peer
-        if let user = peer.unix?.userID, user == ownUser || user == 0 {
-            return Caller(name: UserNames.name(of: user))
+        if let credentials = call.metadata.first("authorization"),
+            tokens != nil || trustsCertificates
+        {
+            return try holder(of: credentials)
         }
-        if trustsCertificates, let subject = peer.certificate {
+        if let user = call.peer.unix?.userID, let name = trustedUsers[user],
+            !tokenSockets.contains(call.peer.address)
+        {
+            return Caller(name: name)
+        }
+        if trustsCertificates, let subject = call.peer.certificate {
             return Caller(name: subject.commonName ?? subject.distinguishedName)
         }
-        guard let tokens else {
-            // Where certificates tell who calls, one without any is nobody: another user of a
-            // unix socket beside the TLS listener.
-            guard !trustsCertificates else {
-                throw .refusal(.tokenInvalid, "no certificate, and this gateway has no tokens")
-            }
-            return .anonymous
-        }
-        guard let credentials = call.metadata.first("authorization") else {
+        if tokens != nil {
             throw .refusal(
                 .tokenInvalid, "no token: send the metadata `authorization: Bearer TOKEN`")
+        }
+        // Where certificates tell who calls, a caller without one has no identity: another user of
+        // a unix socket beside the TLS listener.
+        guard !trustsCertificates else {
+            throw .refusal(.tokenInvalid, "no certificate, and this gateway has no tokens")
+        }
+        return .anonymous
+    }
+
+    private func holder(of credentials: String) throws(GRPCStatus) -> Caller {
+        guard let tokens else {
+            throw .refusal(
+                .tokenInvalid, "this gateway has no tokens: send no `authorization` metadata")
         }
         let scheme = credentials.prefix(Self.scheme.count)
         guard scheme.lowercased() == Self.scheme.lowercased(),
@@ -63,7 +85,11 @@ struct Authentication: Sendable {
 }
 
 /// The names of local users, for owners; a user without a name is its number.
-enum UserNames {
+public enum UserNames {
+    /// In bytes. Longer names are refused before a user service is asked: some of them abort the
+    /// process that asks.
+    public static let longestBytes = 256
+
     static func name(of user: UInt32) -> String {
         var entry = passwd()
         var found: UnsafeMutablePointer<passwd>?
@@ -78,6 +104,7 @@ enum UserNames {
 
     /// The number of the user called `name`.
     static func number(of name: String) -> UInt32? {
+        guard name.utf8.count <= longestBytes else { return nil }
         var entry = passwd()
         var found: UnsafeMutablePointer<passwd>?
         return withUnsafeTemporaryAllocation(of: CChar.self, capacity: 16_384) { buffer in

@@ -13,14 +13,15 @@ struct CallLog: Sendable {
         var metadata: Logger.Metadata = [
             "method": "\(call.path.cut(toBytes: 200))",
             "status": "\(call.code.name)",
-            "duration_ms": "\(Double(call.duration.nanoseconds / 1_000) / 1_000)",
+            "duration_ms": .stringConvertible(
+                Double(call.duration.nanoseconds / 1_000) / 1_000),
             "peer": "\(call.peer.address)",
         ]
         if let caller = call.principal, !caller.isEmpty {
             metadata["caller"] = "\(caller.cut(toBytes: 200))"
         }
         if let process = call.note { metadata["process"] = "\(process.cut(toBytes: 64))" }
-        if !call.message.isEmpty { metadata["message"] = "\(call.message.cut(toBytes: 500))" }
+        if !call.message.isEmpty { metadata["error"] = "\(call.message.cut(toBytes: 500))" }
         logger.log(level: level, "call", metadata: metadata)
     }
 

@@ -1,6 +1,9 @@
 // The TLS files of the command line, read when the gateway starts and at each reload.
 
 import GRPCWire
+import Glibc
+import NIOCore
+import NIOSSL
 
 /// PEM files: the certificate with its chain, its key, and whom clients must be
 /// certified by.
@@ -16,13 +19,32 @@ public struct CertificateFiles: Sendable {
         self.clientAuthority = clientAuthority
     }
 
+    var paths: [String] { [certificate, key] + [clientAuthority].compactMap { $0 } }
+
+    /// - Throws: An error that names the file and the cause.
     func read() throws(GatewayError) -> ServerTLS.Material {
+        let chain = try Self.certificates(in: certificate)
+        guard !chain.isEmpty else {
+            throw GatewayError("\(certificate): there is no certificate in it")
+        }
+        let privateKey: NIOSSLPrivateKey
         do {
-            return try ServerTLS.Material(
-                certificateFile: certificate, keyFile: key, clientRootsFile: clientAuthority)
+            privateKey = try NIOSSLPrivateKey(file: key, format: .pem)
         } catch {
-            throw GatewayError(
-                "\(certificate), \(key): not a PEM certificate and its key: \(error)")
+            throw GatewayError("\(key): \(Self.cause(error, "a private key"))")
+        }
+        return ServerTLS.Material(
+            certificates: chain, key: privateKey,
+            clientRoots: try clientAuthority.map(Self.certificates))
+    }
+
+    /// Reads the files and replaces what `tls` uses. Where that fails, it uses what it did.
+    func reload(_ tls: ServerTLS) throws(GatewayError) {
+        let material = try read()
+        do {
+            try tls.replace(with: material)
+        } catch {
+            throw mismatch(error)
         }
     }
 
@@ -31,7 +53,29 @@ public struct CertificateFiles: Sendable {
         do {
             return try ServerTLS(material)
         } catch {
-            throw GatewayError("\(certificate), \(key): do not belong together: \(error)")
+            throw mismatch(error)
         }
+    }
+
+    private func mismatch(_ error: any Error) -> GatewayError {
+        GatewayError(
+            "\(certificate), \(key): the certificate and the key cannot be used together: \(error)")
+    }
+
+    private static func certificates(
+        in path: String
+    ) throws(GatewayError) -> [NIOSSLCertificate] {
+        do {
+            return try NIOSSLCertificate.fromPEMFile(path)
+        } catch {
+            throw GatewayError("\(path): \(cause(error, "certificates"))")
+        }
+    }
+
+    private static func cause(_ error: any Error, _ content: String) -> String {
+        guard let error = error as? IOError else {
+            return "\(content) in PEM format cannot be read from it: \(error)"
+        }
+        return String(cString: strerror(error.errnoCode))
     }
 }

@@ -24,6 +24,8 @@ public struct GatewayConfiguration: Sendable {
     public var listen: [ListenAddress] = [.tcp(host: "127.0.0.1", port: 7070)]
     /// `nil`: anybody who can reach the address may call.
     public var tokens: TokenFile?
+    /// Paths of unix sockets on which every call needs a token, whichever user it comes from.
+    public var tokenSockets: Set<String> = []
     /// Of TCP listeners; `nil` is cleartext.
     public var certificates: CertificateFiles?
     public var policy: GatewayPolicy
@@ -39,6 +41,8 @@ public struct GatewayConfiguration: Sendable {
     /// Leave the supervisor and its processes to the next gateway.
     public var keepsProcesses = false
     public var metricsListen: ListenAddress?
+    /// For the metrics: how many lines the log has dropped so far.
+    public var droppedLogLines: @Sendable () -> UInt64 = { 0 }
     public var supervisor: SupervisorLauncher
 
     public init(policy: GatewayPolicy, supervisor: SupervisorLauncher) {
@@ -55,6 +59,9 @@ public struct GatewayConfiguration: Sendable {
                     "\(host) is not a loopback address: give --tls-certificate and --tls-key, "
                         + "with a token file or --tls-client-ca")
             }
+        }
+        if let path = tokenSockets.min(), tokens == nil {
+            throw GatewayError("unix:\(path),token needs a token file, and there is none")
         }
         // Metrics have neither TLS nor tokens.
         if case .tcp(let host, _)? = metricsListen, !isLoopback(host) {
@@ -85,6 +92,7 @@ public final class Gateway: Sendable {
     private let workers: [Worker]
     private let server: GRPCServer
     private let tls: ServerTLS?
+    private let tokens: TokenStore?
     private let health: HealthService
     private let metrics: MetricsListener?
     private let logger: Logger
@@ -121,12 +129,19 @@ public final class Gateway: Sendable {
         let tls = try configuration.certificates?.load()
         self.tls = tls
 
+        let tokens = configuration.tokens.map { TokenStore($0) }
+        self.tokens = tokens
         let authentication = Authentication(
-            tokens: configuration.tokens,
-            trustsCertificates: configuration.certificates?.clientAuthority != nil)
+            tokens: tokens,
+            trustsCertificates: configuration.certificates?.clientAuthority != nil,
+            tokenSockets: configuration.tokenSockets)
         let byLoop = Dictionary(
             uniqueKeysWithValues: workers.map { (ObjectIdentifier($0.eventLoop), $0) })
-        let metrics = configuration.metricsListen.map { _ in GatewayMetrics() }
+        let metrics = configuration.metricsListen.map { _ in
+            GatewayMetrics(
+                version: configuration.policy.version,
+                droppedLogLines: configuration.droppedLogLines)
+        }
         server = try await GRPCServer.start(
             configuration.listen.map { address in
                 if case .tcp = address { Listener(address, tls: tls) } else { Listener(address) }
@@ -137,12 +152,12 @@ public final class Gateway: Sendable {
             guard let worker = byLoop[ObjectIdentifier(loop)] else {
                 preconditionFailure("an event loop without its worker")
             }
-            return worker.router(authentication, health, metrics)
+            return worker.router(authentication, health)
         }
         for case .unix(let path) in server.addresses { SocketMode.restrict(path) }
         if let address = configuration.metricsListen, let metrics {
             self.metrics = try await MetricsListener.start(
-                address, group: group, metrics: metrics, workers: workers)
+                address, group: group, metrics: metrics, worker: workers[0])
         } else {
             self.metrics = nil
         }
@@ -154,10 +169,30 @@ public final class Gateway: Sendable {
     /// Where metrics are served.
     public var metricsAddress: ListenAddress? { metrics?.address }
 
-    /// Reads the certificates anew; connections that are open keep theirs.
-    public func reloadCertificates() throws {
-        guard let tls, let files = configuration.certificates else { return }
-        try tls.replace(with: files.read())
+    /// Reads the token file and the certificates again: all of them are replaced, or none.
+    /// Connections that are open keep their certificates, calls that run go on. Waits for the
+    /// file system.
+    ///
+    /// - Throws: An error that names the file and the cause.
+    /// - Returns: The files that were read; none where the gateway uses none.
+    public func reload() throws(GatewayError) -> [String] {
+        var files: [String] = []
+        var read: TokenFile?
+        if let path = tokens?.path {
+            do {
+                read = try TokenFile(reading: path)
+            } catch {
+                throw GatewayError(error.description)
+            }
+            files.append(path)
+        }
+        if let tls, let certificates = configuration.certificates {
+            try certificates.reload(tls)
+            files += certificates.paths
+        }
+        // Last, because it cannot fail.
+        if let read { tokens?.replace(with: read) }
+        return files
     }
 
     /// No new calls; those that run go on up to the drain timeout, then what is left of
@@ -226,7 +261,8 @@ public final class Gateway: Sendable {
     ) {
         guard case .success(let reply) = result else { return }
         if reply.isShared {
-            logger.notice("the supervisor and its processes go on: they are not this gateway's alone")
+            logger.notice(
+                "the supervisor and its processes go on: they are not this gateway's alone")
         }
         if !reply.uninterruptible.isEmpty {
             let pids = reply.uninterruptible.map { String($0) }.joined(separator: " ")
@@ -246,10 +282,11 @@ public final class Gateway: Sendable {
         var launched = false
         for loop in group.makeIterator() {
             let worker = Worker(
-                eventLoop: loop, policy: configuration.policy, logger: logger, keeper: keeper,
+                eventLoop: loop, lane: UInt32(workers.count), policy: configuration.policy,
+                logger: logger, keeper: keeper,
                 failures: failures, fence: fence)
             do throws(SupervisorError) {
-                let socket = try configuration.supervisor.connect()
+                let socket = try configuration.supervisor.connect(lane: worker.lane)
                 launched = launched || socket.isFirst
                 if workers.isEmpty, !socket.isFirst {
                     logJoining(socket.welcome, configuration.supervisorOptions, logger)
@@ -296,6 +333,7 @@ public final class Gateway: Sendable {
             configuration.policy.keepAlive > .zero ? configuration.policy.keepAlive : nil
         server.http2.maxConcurrentStreams = configuration.maxStreams
         let log = CallLog(logger: logger)
+        if let metrics { server.beginObserver = { metrics.callBegan() } }
         server.observer = { call in
             log.record(call)
             metrics?.record(call)

@@ -21,7 +21,7 @@ public enum RunAsPolicy: Sendable, Equatable {
 /// The options that methods look at.
 public struct GatewayPolicy: Sendable {
     public var version: String
-    /// Who runs what names nobody; empty is the supervisor's own user.
+    /// The user for commands whose request sets no `run_as`; empty is the supervisor's own user.
     public var defaultUser: String
     public var runAs: RunAsPolicy
     public var maxMessageBytes: Int
@@ -41,8 +41,8 @@ public struct GatewayPolicy: Sendable {
 }
 
 extension RunAsPolicy {
-    /// The policy of the command line: everybody for root, unless some are named; else
-    /// only those that are named, and who runs what names nobody.
+    /// The policy of the command line: every user if the gateway runs as root and no user is named;
+    /// otherwise the users that are named, and the default user. Asks the user service.
     public init(allowing users: [String], defaultUser: String) {
         let own = geteuid()
         if users.contains("*") || (users.isEmpty && own == 0) {

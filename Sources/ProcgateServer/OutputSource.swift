@@ -31,6 +31,9 @@ final class OutputSource: BodySource, KeptAlive {
         var compresses = false
     }
 
+    /// Called when the stream cannot go on, since the link was lost; with whether it has begun a
+    /// message that it cannot end. Nobody may ask for more meanwhile: the window may be closed.
+    var onCutOff: ((_ isWithinMessage: Bool) -> Void)?
     /// Set where the stream ended without its `exited`.
     private(set) var failure: GRPCStatus?
     private(set) var lastActivity = NIODeadline.now()
@@ -133,6 +136,12 @@ final class OutputSource: BodySource, KeptAlive {
     }
 
     private func resume() {
+        if reader.isCutOff, !isFinished {
+            isFinished = true
+            failure = .linkLost
+            onCutOff?(!reader.isBetweenRecords)
+            return
+        }
         guard isWaiting else { return }
         isWaiting = false
         wake()

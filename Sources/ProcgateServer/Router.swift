@@ -9,7 +9,7 @@ import Protobuf
 extension Worker {
     /// The methods of one event loop. All but health need a known caller.
     func router(
-        _ authentication: Authentication, _ health: HealthService, _ metrics: GatewayMetrics?
+        _ authentication: Authentication, _ health: HealthService
     ) -> ServiceRouter {
         var methods = health.methods
         for method in Self.processMethods {
@@ -32,8 +32,7 @@ extension Worker {
                     try await reflection.answer(call)
                 })
         }
-        guard let metrics else { return ServiceRouter(methods) }
-        return ServiceRouter(methods.map { $0.counted(by: metrics) })
+        return ServiceRouter(methods)
     }
 
     private func caller(
@@ -45,19 +44,8 @@ extension Worker {
             return caller
         } catch {
             guard failures.fails(call.peer) else { throw error }
-            throw GRPCStatus(.resourceExhausted, "too many failed authentications; try later")
-        }
-    }
-}
-
-extension ServerMethod {
-    /// The same method, whose calls count as open streams while they run.
-    fileprivate func counted(by metrics: GatewayMetrics) -> ServerMethod {
-        let handler = handler
-        return ServerMethod(path: path, kind: kind, maxMessageBytes: maxMessageBytes) { call in
-            metrics.streamOpened()
-            defer { metrics.streamClosed() }
-            try await handler(call)
+            throw .refusal(
+                .authenticationThrottled, "too many failed authentications; try again later")
         }
     }
 }

@@ -32,7 +32,7 @@ final class SessionFence: Sendable {
 
     private let state = Mutex(State())
 
-    /// The session of this name begins. ABORTED where it comes too late.
+    /// The session of this name begins. Throws SESSION_SUPERSEDED where it comes too late.
     ///
     /// - Parameter endInput: Returns once nothing that came by the session can reach the process.
     /// - Returns: What is to be called at its end; `nil` where the call names no session.
@@ -46,7 +46,8 @@ final class SessionFence: Sendable {
             return false
         }
         guard !isLate else {
-            throw GRPCStatus(.aborted, "the caller has gone on without this session")
+            throw .refusal(
+                .sessionSuperseded, "the caller has continued without this session")
         }
         return { [self] in state.withLock { $0.open[key] = nil } }
     }

@@ -5,7 +5,7 @@ import Glibc
 enum SocketMode {
     /// Makes the socket at `path` 0660.
     static func restrict(_ path: String) {
-        // A failure leaves it as the umask made it, which lets nobody else in either.
+        // A failure leaves it to its owner alone.
         _ = chmod(path, 0o660)
     }
 }

@@ -87,7 +87,7 @@ final class SupervisorKeeper: Sendable {
 
     private func attempt(_ worker: Worker, after pause: TimeAmount) {
         do throws(SupervisorError) {
-            let socket = try launcher.connect()
+            let socket = try launcher.connect(lane: worker.lane)
             if socket.isFirst { restartCount.wrappingAdd(1, ordering: .relaxed) }
             worker.connect(socket).whenComplete { [self] result in
                 switch result {

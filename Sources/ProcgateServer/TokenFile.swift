@@ -1,7 +1,8 @@
-// The tokens that may call, one a line: `TOKEN` or `NAME TOKEN`. Read once; a file that
-// others can read is refused. Knows no call.
+// The tokens that may call, one a line: `TOKEN` or `NAME TOKEN`. A file that others can read is
+// refused. Knows no call.
 
 import Glibc
+import Synchronization
 
 /// Why a token file cannot be used: one line for who starts the gateway.
 public struct TokenFileError: Error, CustomStringConvertible {
@@ -19,6 +20,8 @@ public struct TokenFile: Sendable {
         let token: [UInt8]
     }
 
+    /// Where it was read.
+    let path: String
     private let entries: [Entry]
 
     private static let largestBytes = 1 << 20
@@ -43,6 +46,7 @@ public struct TokenFile: Sendable {
         guard !entries.isEmpty else {
             throw TokenFileError("\(path): there is no token in it")
         }
+        self.path = path
         self.entries = entries
     }
 
@@ -123,5 +127,25 @@ public struct TokenFile: Sendable {
 
     private static func failure(_ path: String) -> TokenFileError {
         TokenFileError("\(path): \(String(cString: strerror(errno)))")
+    }
+}
+
+/// The tokens in use, which every event loop reads. They are replaced as a whole.
+final class TokenStore: Sendable {
+    private let current: Mutex<TokenFile>
+
+    init(_ tokens: TokenFile) {
+        current = Mutex(tokens)
+    }
+
+    var path: String { current.withLock { $0.path } }
+
+    func owner(of token: Substring) -> String? {
+        let tokens = current.withLock { $0 }
+        return tokens.owner(of: token)
+    }
+
+    func replace(with tokens: TokenFile) {
+        current.withLock { $0 = tokens }
     }
 }

@@ -16,6 +16,8 @@ import SupervisorLink
 /// reach it.
 final class Worker: @unchecked Sendable {
     let eventLoop: any EventLoop
+    /// The number of its link among the gateway's.
+    let lane: UInt32
     let policy: GatewayPolicy
     let logger: Logger
 
@@ -34,10 +36,11 @@ final class Worker: @unchecked Sendable {
     private var heartbeat: RepeatedTask?
 
     init(
-        eventLoop: any EventLoop, policy: GatewayPolicy, logger: Logger,
+        eventLoop: any EventLoop, lane: UInt32, policy: GatewayPolicy, logger: Logger,
         keeper: SupervisorKeeper, failures: FailureLimiter, fence: SessionFence
     ) {
         self.eventLoop = eventLoop
+        self.lane = lane
         self.policy = policy
         self.logger = logger
         self.keeper = keeper

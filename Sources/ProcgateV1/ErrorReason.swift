@@ -36,22 +36,27 @@ public enum ErrorReason: String, CaseIterable, Hashable, Sendable {
 
     // Of the gateway, for any method.
     case tokenInvalid = "TOKEN_INVALID"
+    case authenticationThrottled = "AUTHENTICATION_THROTTLED"
     case supervisorUnavailable = "SUPERVISOR_UNAVAILABLE"
+    case requestInvalid = "REQUEST_INVALID"
+    case sessionSuperseded = "SESSION_SUPERSEDED"
 
     /// The number of the gRPC code that goes with it.
     public var code: Int {
         switch self {
         case .commandRequired, .argumentsTooLong, .cwdInvalid, .envInvalid, .labelsInvalid,
             .requestKeyInvalid, .userUnknown, .terminalInvalid, .cursorInvalid, .limitInvalid,
-            .signalInvalid:
+            .signalInvalid, .requestInvalid:
             3  // INVALID_ARGUMENT
         case .waitTimedOut: 4  // DEADLINE_EXCEEDED
         case .processNotFound: 5  // NOT_FOUND
         case .requestKeyReused: 6  // ALREADY_EXISTS
         case .runAsDenied, .notPermitted: 7  // PERMISSION_DENIED
-        case .tooManyProcesses, .quotaExceeded, .inputMemoryExhausted: 8  // RESOURCE_EXHAUSTED
+        case .tooManyProcesses, .quotaExceeded, .inputMemoryExhausted, .authenticationThrottled:
+            8  // RESOURCE_EXHAUSTED
         case .stdinClosed, .processNotRunning, .noTerminal, .processRunning, .wrongNode:
             9  // FAILED_PRECONDITION
+        case .sessionSuperseded: 10  // ABORTED
         case .replayWindowExpired, .stdinGap: 11  // OUT_OF_RANGE
         case .supervisorUnavailable, .hostUnresponsive, .cordoned: 14  // UNAVAILABLE
         case .tokenInvalid: 16  // UNAUTHENTICATED

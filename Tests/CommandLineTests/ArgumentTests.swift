@@ -113,6 +113,24 @@ struct ArgumentTests {
         }
     }
 
+    @Test("A unix socket may demand a token, and its path has no other comma")
+    func tokenSocket() throws {
+        let demanding = try #require(ListenArgument(argument: "unix:/run/x,token"))
+        #expect(demanding.address == .unix(path: "/run/x"))
+        #expect(demanding.needsToken && demanding.problem == nil)
+        #expect(ListenArgument(argument: "unix:/run/x")?.needsToken == false)
+        #expect(ListenArgument(argument: "unix:/run/x,tokens")?.problem != nil)
+        #expect(ListenArgument(argument: "unix:,token") == nil)
+    }
+
+    @Test("The comma of a socket that demands a token parts no addresses in the environment")
+    func tokenSocketOfEnvironment() throws {
+        let variables = ["PROCGATE_LISTEN": "unix:/a,token, unix:/b , a:1,token"]
+        let added = try EnvironmentOptions.added(to: ["serve"], from: { variables[$0] })
+        let values = added.filter { $0 != "serve" && $0 != "--listen" }
+        #expect(values == ["unix:/a,token", "unix:/b", "a:1", "token"])
+    }
+
     @Test(
         "A gateway's address has a host, and a port of digits alone where it has one",
         arguments: [

@@ -139,16 +139,29 @@ def reap(pid):
 class Gateway:
     """`options` are those of `procgate serve`. What is not among them: a free port on loopback, a
     token file with one token, a fresh state directory. `proxy` names the one that its channels go
-    through, if not the one of the whole run."""
+    through, if not the one of the whole run. `wrapper` is a command line that ends by executing
+    the words after it."""
 
-    def __init__(self, *options, environment=None, user=None, token=None, state=None, proxy=None):
+    def __init__(
+        self,
+        *options,
+        environment=None,
+        user=None,
+        token=None,
+        state=None,
+        proxy=None,
+        wrapper=(),
+    ):
         self.home = Path(tempfile.mkdtemp(prefix="procgate-", dir="/tmp"))
         self.state = Path(state) if state else self.home / "state"
         self.options = [str(option) for option in options]
+        self.wrapper = list(map(str, wrapper))
         self.user = user
         self.entry = pwd.getpwnam(user) if user else None
         self.token = token
         self.process = None
+        # Where standard output and standard error go instead of the log, and other words of Popen.
+        self.popen = {}
         self.targets = []
         self.proxy_name, self.proxy = proxy or through, None
         self.channels = []
@@ -182,16 +195,18 @@ class Gateway:
         """Starts `serve` and does not wait for it."""
         self.log_path = self.home / f"log-{time.monotonic_ns()}"
         with open(self.log_path, "wb") as log:
+            serve = [BINARY, "serve", *self.options, *self.listen, *self.defaults, *map(str, more)]
             self.process = subprocess.Popen(
-                [BINARY, "serve", *self.options, *self.listen, *self.defaults, *map(str, more)],
+                [*self.wrapper, *serve],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=self.popen.pop("stdout", log),
+                stderr=self.popen.pop("stderr", log),
                 env=self.environment,
                 cwd="/",
                 user=self.user,
                 group=self.entry and self.entry.pw_gid,
                 extra_groups=[] if self.user else None,
+                **self.popen,
             )
         running.add(self)
         return self

@@ -59,6 +59,27 @@ def flat(value):
             yield from flat(inner)
 
 
+def test_a_refused_call_keeps_its_message_and_has_an_error(logged):
+    with refused(Code.NOT_FOUND):
+        get(logged.stub, "none")
+    (line,) = eventually(lambda: entries(logged, "GetProcess"))
+    pairs = json.loads(line, object_pairs_hook=list)
+    keys = [key for key, _ in pairs]
+    assert len(keys) == len(set(keys)), "a key comes twice"
+    told = dict(pairs)
+    assert told["message"] == "call"
+    assert told["status"] == "NOT_FOUND"
+    assert "none" in told["error"]
+
+
+def test_a_duration_is_a_number(logged):
+    run(logged.stub, "sleep 0.05")
+    (line,) = eventually(lambda: entries(logged, "Exec"))
+    duration = json.loads(line)["duration_ms"]
+    assert isinstance(duration, float | int)
+    assert duration >= 50
+
+
 @pytest.mark.parametrize("level", ["info", "trace"])
 def test_nothing_secret_is_logged(level, tmp_path):
     with gateway("--log-format", "json", "--log-level", level) as g:

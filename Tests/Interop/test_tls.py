@@ -140,7 +140,27 @@ def test_a_handshake_that_never_comes_harms_nobody(secure, authority):
 
 def test_a_client_certificate_is_demanded_and_names_the_owner(mutual, authority):
     alice = trusting(authority, authority.issue("alice"))
-    assert "alice" in run(connect(mutual, alice, local(mutual)), "true").process.owner
+    stub = connect(mutual, alice, local(mutual), metadata=())
+    assert run(stub, "true").process.owner == "alice"
+
+
+def test_a_token_is_judged_alone_whatever_certificate_comes_with_it(mutual, authority):
+    credentials = trusting(authority, authority.issue("bob"))
+    right = connect(mutual, credentials, local(mutual))
+    assert run(right, "true").process.owner == ""
+    for value in ("Bearer wrong", "Basic " + mutual.token, ""):
+        wrong = connect(mutual, credentials, local(mutual), (("authorization", value),))
+        with refused(Code.UNAUTHENTICATED, "TOKEN_INVALID"):
+            info(wrong)
+
+
+def test_a_token_is_refused_where_there_are_only_certificates(server, authority):
+    words = (*options(server), "--tls-client-ca", authority.certificate)
+    with gateway(*words, token="") as g:
+        credentials = trusting(authority, authority.issue("carl"))
+        assert info(connect(g, credentials, local(g))).version
+        with refused(Code.UNAUTHENTICATED, "TOKEN_INVALID"):
+            info(connect(g, credentials, local(g), (("authorization", "Bearer any"),)))
 
 
 def test_a_client_without_a_certificate_is_refused(mutual, authority):
@@ -192,6 +212,68 @@ def test_a_bad_certificate_at_sighup_leaves_the_old_one(authority, tmp_path):
         g.process.send_signal(signal.SIGHUP)
         eventually(lambda: len(g.log()) > before, what="a line in the log")
         assert info(connect(g, trusting(authority))).version
+
+
+def broken(authority, tmp_path, option):
+    """What is wrong with one of the files, by its name."""
+    certificate, key = authority.issue("other")
+    damaged = tmp_path / "damaged.pem"
+    lines = (key if option == "--tls-key" else certificate).read_text().splitlines()
+    damaged.write_text("\n".join([lines[0], "AAAA", lines[-1]]) + "\n")
+    yield "damaged", damaged
+    yield "without what is meant", certificate if option == "--tls-key" else key
+    yield "missing", None
+    if option == "--tls-key":
+        yield "of another certificate", key
+
+
+@pytest.mark.parametrize("option", ["--tls-certificate", "--tls-key", "--tls-client-ca"])
+def test_a_failed_reload_names_the_file_and_the_cause_and_changes_nothing(
+    option, authority, tmp_path
+):
+    files = {"--tls-client-ca": tmp_path / "ca.pem", "--token-file": tmp_path / "tokens"}
+    files |= {"--tls-certificate": tmp_path / "now.pem", "--tls-key": tmp_path / "now.key"}
+    for source, target in zip((*authority.issue("now"), authority.certificate), (
+        files["--tls-certificate"], files["--tls-key"], files["--tls-client-ca"],
+    )):  # fmt: skip
+        shutil.copy(source, target)
+    files["--token-file"].write_text("first-token\n")
+    files["--token-file"].chmod(0o600)
+    right = files[option].read_bytes()
+    words = [str(word) for pair in files.items() for word in pair]
+    credentials = trusting(authority, authority.issue("client"))
+
+    def call(g, token):
+        stub = connect(g, credentials, local(g), (("authorization", f"Bearer {token}"),))
+        return info(stub).version
+
+    def reload(g):
+        before = len(g.log())
+        g.process.send_signal(signal.SIGHUP)
+        told = lambda: [line for line in g.log()[before:].splitlines() if "load" in line]
+        return eventually(told, what="a line in the log")[0]
+
+    with gateway(*words, token="first-token") as g:
+        assert call(g, "first-token")
+        for what, wrong in broken(authority, tmp_path, option):
+            files["--token-file"].write_text("second-token\n")
+            if wrong is None:
+                files[option].unlink()
+            else:
+                shutil.copy(wrong, files[option])
+            line = reload(g)
+            assert "cannot reload" in line and str(files[option]) in line, (what, line)
+            assert "NIO" not in line.split(str(files[option]))[1].split(":")[1], (what, line)
+            # The tokens were in order, and are not taken all the same.
+            assert call(g, "first-token")
+            with refused(Code.UNAUTHENTICATED, "TOKEN_INVALID"):
+                call(g, "second-token")
+        files[option].write_bytes(right)
+        line = reload(g)
+        assert "reloaded" in line and all(str(path) in line for path in files.values())
+        assert call(g, "second-token")
+        with refused(Code.UNAUTHENTICATED, "TOKEN_INVALID"):
+            call(g, "first-token")
 
 
 def test_sighup_without_tls_ends_nothing():

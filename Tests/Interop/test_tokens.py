@@ -1,21 +1,16 @@
 """Who may call: tokens, the token file, unix sockets, and addresses that are refused."""
 
 import os
-import pwd
+import signal
 import socket
 import stat
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import grpc
 import pytest
 
-from contract import Code, Stub, info, pb, refused, run
+from contract import Code, Stub, error_info, has_lines, info, pb, refused, run, until
 from gateway import eventually, gateway
-from wire import request_bytes, statuses
 
 
 def refused_to_serve(*options, **settings):
@@ -188,92 +183,59 @@ def test_localhost_by_name_is_loopback():
         assert info(Stub(g.channel(target=g.address))).version
 
 
-# Unix sockets
+# A token file that changes
 
 
-@pytest.fixture
-def socket_path():
-    with tempfile.TemporaryDirectory(prefix="pg-") as directory:
-        os.chmod(directory, 0o755)
-        yield Path(directory) / "gateway.sock"
+def write_tokens(path, *lines):
+    path.write_text("\n".join(lines) + "\n")
+    path.chmod(0o600)
 
 
-def test_a_unix_socket_trusts_root_without_a_token(socket_path):
-    with gateway("--listen", f"unix:{socket_path}") as g:
-        mode = socket_path.stat().st_mode
-        assert stat.S_ISSOCK(mode)
-        assert stat.S_IMODE(mode) == 0o660
-        stub = Stub(g.channel(target=f"unix:{socket_path}"))
-        assert run(stub, "echo over unix").stdout == b"over unix\n"
+def reload(g):
+    """The line that says what became of it."""
+    before = len(g.log())
+    g.process.send_signal(signal.SIGHUP)
+    lines = lambda: [line for line in g.log()[before:].splitlines() if "load" in line]
+    return eventually(lines, what="a line in the log")[0]
 
 
-def test_a_unix_socket_and_a_port_are_listened_on_together(socket_path):
-    options = ("--listen", f"unix:{socket_path}", "--listen", "127.0.0.1:0")
-    with gateway(*options, listeners=2) as g:
-        tcp = next(target for target in g.targets if not target.startswith("unix"))
-        assert info(Stub(g.channel(target=f"unix:{socket_path}"))).version
-        with refused(Code.UNAUTHENTICATED):
-            info(Stub(g.channel(target=tcp)))
-        assert info(Stub(g.channel(target=tcp), g.metadata)).version
+def test_tokens_are_read_again_on_sighup(tmp_path):
+    tokens = tmp_path / "tokens"
+    write_tokens(tokens, "alice old-token-of-alice", "bob token-of-bob")
+    with gateway("--token-file", tokens) as g:
+        bob = Stub(g.channel(), [("authorization", "Bearer token-of-bob")])
+        running = bob.Exec(pb.ExecRequest(process=pb.ProcessSpec(command="echo on; read x")))
+        until(running, has_lines(1))
+        write_tokens(tokens, "alice new-token-of-alice")
+        assert "reloaded" in reload(g)
+        assert call_with(g, "Bearer new-token-of-alice").version
+        for value in ("Bearer old-token-of-alice", "Bearer token-of-bob"):
+            with refused(Code.UNAUTHENTICATED, "TOKEN_INVALID"):
+                call_with(g, value)
+        # Also on a connection that was let in before; a call that runs goes on.
+        with refused(Code.UNAUTHENTICATED, "TOKEN_INVALID"):
+            info(bob)
+        assert running.is_active()
+        running.cancel()
 
 
-def test_a_unix_socket_of_another_users_gateway_trusts_that_user_and_root(socket_path):
-    nobody = pwd.getpwnam("nobody")
-    os.chown(socket_path.parent, nobody.pw_uid, nobody.pw_gid)
-    with gateway("--listen", f"unix:{socket_path}", user="nobody") as g:
-        assert info(Stub(g.channel(target=f"unix:{socket_path}"))).version
-
-
-def test_a_unix_socket_does_not_trust_others(socket_path):
-    """One who gets past the socket's mode is still asked who it is."""
-    with gateway("--listen", f"unix:{socket_path}"):
-        socket_path.chmod(0o666)
-        program = (
-            "import socket, sys\n"
-            "s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1])\n"
-            "s.sendall(bytes.fromhex(sys.argv[2]))\n"
-            "data = b''\n"
-            "try:\n"
-            "    while b'grpc-status' not in data and len(data) < 100000:\n"
-            "        more = s.recv(65536)\n"
-            "        if not more: break\n"
-            "        data += more\n"
-            "except OSError: pass\n"
-            "sys.stdout.buffer.write(data)\n"
-        )
-        asked = request_bytes("/procgate.v1.ProcessService/GetGateway", b"\0\0\0\0\0")
-        python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
-        done = subprocess.run(
-            [python, "-c", program, str(socket_path), asked.hex()],
-            capture_output=True,
-            user="nobody",
-            group=65534,
-            extra_groups=[],
-            cwd="/",
-        )
-        if done.returncode:
-            pytest.skip("no Python that another user can run")
-        assert statuses(done.stdout) in ([], ["16"]), "an answer to a stranger"
-
-
-def test_a_stale_unix_socket_is_replaced(socket_path):
-    with gateway("--listen", f"unix:{socket_path}") as g:
-        g.kill()
-        assert socket_path.exists()
-        g.start()
-        assert info(Stub(g.channel(target=f"unix:{socket_path}"))).version
-
-
-def test_a_unix_socket_is_removed_at_the_end(socket_path):
-    with gateway("--listen", f"unix:{socket_path}") as g:
-        g.stop()
-    assert not socket_path.exists()
-
-
-def test_a_file_that_is_no_socket_is_not_replaced(socket_path):
-    socket_path.write_text("precious")
-    refused_to_serve("--listen", f"unix:{socket_path}")
-    assert socket_path.read_text() == "precious"
+def test_a_token_file_that_went_bad_leaves_the_old_tokens(tmp_path):
+    tokens = tmp_path / "tokens"
+    write_tokens(tokens, "first-token")
+    with gateway("--token-file", tokens) as g:
+        for spoil, cause in (
+            (lambda: tokens.write_text("\n"), "no token"),
+            (lambda: tokens.write_text("one two three\n"), "three words"),
+            (lambda: tokens.chmod(0o644), "others can read it"),
+            (tokens.unlink, "No such file"),
+        ):
+            write_tokens(tokens, "second-token")
+            spoil()
+            line = reload(g)
+            assert str(tokens) in line and cause in line, line
+            assert call_with(g, "Bearer first-token").version
+            with refused(Code.UNAUTHENTICATED, "TOKEN_INVALID"):
+                call_with(g, "Bearer second-token")
 
 
 def test_a_port_that_is_taken_is_told():
@@ -289,26 +251,28 @@ def test_the_state_directory_is_closed_to_others():
         assert stat.S_IMODE(g.state.stat().st_mode) == 0o700
 
 
-def wrong_code(g):
-    """What a wrong token is answered with, over a connection of its own."""
+def wrong_token(g):
+    """What a wrong token is answered with, over a connection of its own: code and reason."""
     with pytest.raises(grpc.RpcError) as caught:
         info(Stub(g.channel(), [("authorization", "Bearer wrong")]))
-    return caught.value.code()
+    return caught.value.code(), error_info(caught.value).reason
 
 
 def test_wrong_tokens_are_limited_over_all_connections_and_soon_forgiven():
     with gateway() as g:
         began = time.monotonic()
-        codes = [wrong_code(g) for _ in range(60)]
+        answers = [wrong_token(g) for _ in range(60)]
         # Twenty at once, and one more each second.
         most = 20 + time.monotonic() - began
-        assert codes[:20] == [Code.UNAUTHENTICATED] * 20
-        assert codes.count(Code.UNAUTHENTICATED) <= most
-        assert codes.count(Code.RESOURCE_EXHAUSTED) >= 60 - most
+        invalid = (Code.UNAUTHENTICATED, "TOKEN_INVALID")
+        throttled = (Code.RESOURCE_EXHAUSTED, "AUTHENTICATION_THROTTLED")
+        assert answers[:20] == [invalid] * 20
+        assert set(answers) == {invalid, throttled}
+        assert answers.count(invalid) <= most
         # A right token is never held up by that.
         assert info(g.stub).version
         # However many there were, one more second is one more try.
-        eventually(lambda: wrong_code(g) == Code.UNAUTHENTICATED, what="another try")
+        eventually(lambda: wrong_token(g) == invalid, what="another try")
 
 
 def test_a_token_file_may_come_from_another_system(tmp_path):

@@ -260,9 +260,9 @@ struct ExecTests {
 
     @Test("Input is cut to what the gateway takes in one message, with all that stands beside it")
     func smallMessages() async throws {
-        try await withGateway("--max-message-bytes", "1KiB") { _, sandbox in
-            let input = [UInt8]((0..<20_000).map { UInt8(truncatingIfNeeded: $0) })
-            for count in [1, 700, 900, 1000, 1024, 20_000] {
+        try await withGateway("--max-message-bytes", "64KiB") { _, sandbox in
+            let input = [UInt8]((0..<400_000).map { UInt8(truncatingIfNeeded: $0) })
+            for count in [1, 65_000, 65_300, 65_500, 65_536, 400_000] {
                 let result = try await sandbox.exec("cat", stdin: Array(input.prefix(count)))
                 #expect(result.stdoutBytes == Array(input.prefix(count)))
             }

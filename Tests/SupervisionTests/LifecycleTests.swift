@@ -387,6 +387,8 @@ extension WithProcesses {
 
         @Test func aLauncherThatCannotBeForkedIsTriedAgain() throws {
             let harness = try Harness()
+            // Its user is known from here on.
+            _ = try harness.run(shell("true"))
             let pid = harness.supervisor.launcher.pid
             kill(pid, SIGKILL)
             clinux_reap_child(pid)
@@ -405,6 +407,7 @@ extension WithProcesses {
 
         @Test func aProcessThatWaitsForTheLauncherCanBeStopped() throws {
             let harness = try Harness()
+            _ = try harness.run(shell("true"))
             kill(harness.supervisor.launcher.pid, SIGSTOP)
             let calls = (0..<12).map { _ in harness.newCall() }
             for call in calls {

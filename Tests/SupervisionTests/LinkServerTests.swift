@@ -191,8 +191,16 @@ final class TestServer {
     }
 
     func connectRaw() throws -> Int32 {
-        let raw = clinux_connect_unix(path + "/supervisor.sock")
-        try #require(raw >= 0)
+        let raw = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let socketPath = path + "/supervisor.sock"
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: socketPath.utf8) }
+        let size = socklen_t(MemoryLayout<sockaddr_un>.size)
+        let status = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.connect(raw, $0, size) }
+        }
+        try #require(raw >= 0 && status == 0)
         _ = fcntl(raw, F_SETFL, O_NONBLOCK)
         return raw
     }

@@ -188,7 +188,7 @@ extension WithProcesses {
             }
             #expect(try harness.refusal(of: many) == .argumentsTooLong)
             let labelled = shell("true") { $0.labels = ["long": long, "longer": long] }
-            #expect(try harness.refusal(of: labelled) == .argumentsTooLong)
+            #expect(try harness.refusal(of: labelled) == .labelsInvalid)
             for cwd in ["/no/such", "/etc/passwd", "no-such", "\0"] {
                 #expect(try harness.refusal(of: shell("true") { $0.cwd = cwd }) == .cwdInvalid)
             }

@@ -32,6 +32,9 @@ int clinux_epoll_remove(int epoll, int fd);
 /// Waits at most `timeout_ns`; below zero is without end. EINTR gives 0 events.
 int clinux_epoll_wait(int epoll, struct clinux_event *events, int capacity, int64_t timeout_ns);
 
+/// Waits until `fd` can be read, at most `timeout_ns`.
+void clinux_await_readable(int fd, int64_t timeout_ns);
+
 /// A signalfd for these signals, which the calling thread blocks from now on.
 int clinux_signalfd(const int *signals, size_t count);
 /// The next signal's number, or 0 where there is none.

@@ -153,7 +153,7 @@ static inline const ProtobufCMessageDescriptor *procgate__v1__set_cordon_respons
 }
 
 const uint8_t *procgate_internal_supervisor_proto(void);
-static const size_t procgate_internal_supervisor_proto_size = 6552;
+static const size_t procgate_internal_supervisor_proto_size = 6695;
 static inline const ProtobufCMessageDescriptor *procgate__internal__command__layout(void) {
     return &procgate__internal__command__descriptor;
 }
@@ -249,6 +249,9 @@ static inline const ProtobufCMessageDescriptor *procgate__internal__list_reply__
 }
 static inline const ProtobufCMessageDescriptor *procgate__internal__census_reply__layout(void) {
     return &procgate__internal__census_reply__descriptor;
+}
+static inline const ProtobufCMessageDescriptor *procgate__internal__census_reply__ended_entry__layout(void) {
+    return &procgate__internal__census_reply__ended_entry__descriptor;
 }
 static inline const ProtobufCMessageDescriptor *procgate__internal__census_reply__processes_entry__layout(void) {
     return &procgate__internal__census_reply__processes_entry__descriptor;

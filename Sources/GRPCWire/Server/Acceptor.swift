@@ -58,9 +58,13 @@ struct Acceptor: Sendable {
                 .bind(host: host, port: port).get()
         case .unix(let path):
             try await refuseTaken(path)
-            return try await bootstrap.bind(
-                unixDomainSocketPath: path, cleanupExistingSocketFile: true
-            ).get()
+            return try await bootstrap.serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipeline = channel.pipeline.syncOperations
+                    try pipeline.addHandler(AcceptBackoffHandler())
+                    try SocketFile.restrictToOwner(pipeline)
+                }
+            }.bind(unixDomainSocketPath: path, cleanupExistingSocketFile: true).get()
         }
     }
 

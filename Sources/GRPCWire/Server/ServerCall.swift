@@ -294,11 +294,18 @@ public final class ServerCall: @unchecked Sendable {
     }
 
     /// Ends the call with `status`, from beside its handler, whose task is cancelled.
-    public func fail(_ status: GRPCStatus) {
+    /// - Parameter isWithinMessage: the rest of the message that was begun last cannot be sent:
+    ///   trailers would come within it, so that the stream is reset instead.
+    public func fail(_ status: GRPCStatus, isWithinMessage: Bool = false) {
         guard cancellation == nil, !isFinished else { return }
         failure = status
-        discardUnsent()
-        finish(status)
+        if isWithinMessage {
+            stream.discardQueue()
+            stream.reset(.internalError)
+        } else {
+            discardUnsent()
+        }
+        finish(status, sendsStatus: !isWithinMessage)
         wakeReceiver()
         wakeSender()
         wakeStreamer()
@@ -334,10 +341,10 @@ public final class ServerCall: @unchecked Sendable {
     }
 
     /// Ends the call with `status`. Nothing happens the second time.
-    func finish(_ status: GRPCStatus) {
+    func finish(_ status: GRPCStatus, sendsStatus: Bool = true) {
         guard !isFinished else { return }
         isFinished = true
-        if !stream.isClosed {
+        if !stream.isClosed, sendsStatus {
             if isHeadSent {
                 stream.end(trailers: StatusFields.trailers(status, metadata: trailers))
             } else if status.code == .ok {

@@ -103,7 +103,9 @@ public struct ServerConfiguration: Sendable {
     }()
     /// Run before each handler, on the call's event loop; what it throws is the call's status.
     public var interceptor: Interceptor?
-    /// Called at each call's end, on its event loop.
+    /// Called at each call's begin, on its event loop; `observer` is told of its end.
+    public var beginObserver: (@Sendable () -> Void)?
+    /// Called once at each call's end, on its event loop.
     public var observer: (@Sendable (CallSummary) -> Void)?
     public var connectionObserver: (@Sendable (ConnectionEvent) -> Void)?
 

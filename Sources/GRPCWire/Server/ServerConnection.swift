@@ -187,6 +187,7 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             deadline: deadline)
         stream.context = call
         openCalls += 1
+        services.configuration.beginObserver?()
         return call
     }
 

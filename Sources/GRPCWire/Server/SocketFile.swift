@@ -1,5 +1,7 @@
 // The file of a unix socket that was bound here, told from one that has taken its place since.
 
+package import NIOCore
+
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)
@@ -24,6 +26,17 @@ public struct SocketFile: Sendable {
         self.path = path
         device = UInt64(facts.st_dev)
         inode = UInt64(facts.st_ino)
+    }
+
+    /// Lets nobody but its owner connect to the socket that is about to be bound, until the file's
+    /// mode is changed. Linux makes the file with the mode of the socket; where that cannot be
+    /// changed, the umask alone counts.
+    package static func restrictToOwner(
+        _ pipeline: ChannelPipeline.SynchronousOperations
+    ) throws {
+        try pipeline.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { handle in
+            _ = fchmod(handle, 0o600)
+        }
     }
 
     /// Removes the file, unless another one is there by now. To be called while the socket is

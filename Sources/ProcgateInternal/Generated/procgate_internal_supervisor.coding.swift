@@ -136,6 +136,7 @@ extension Hello: CMessage {
         self.`protocol` = fields.pointee.field_1
         self.version = try arena.string(fields.pointee.version)
         self.gatewayId = try arena.string(fields.pointee.gateway_id)
+        self.lane = fields.pointee.lane
     }
 
     package func write(to fields: UnsafeMutablePointer<Procgate__Internal__Hello>, in arena: Arena)
@@ -143,6 +144,7 @@ extension Hello: CMessage {
         fields.pointee.field_1 = self.`protocol`
         fields.pointee.version = arena.data(self.version)
         fields.pointee.gateway_id = arena.data(self.gatewayId)
+        fields.pointee.lane = self.lane
     }
 }
 
@@ -1138,6 +1140,11 @@ extension CensusReply: CMessage {
         self.outputBytes = fields.pointee.output_bytes
         self.spawned = fields.pointee.spawned
         self.spawnUs = fields.pointee.spawn_us
+        self.ended = try arena.map(fields.pointee.ended, fields.pointee.n_ended) {
+            (entry: UnsafeMutablePointer<Procgate__Internal__CensusReply__EndedEntry>)
+                throws(ProtobufError) in
+            (entry.pointee.key, entry.pointee.value)
+        }
     }
 
     package func write(
@@ -1156,6 +1163,14 @@ extension CensusReply: CMessage {
         fields.pointee.output_bytes = self.outputBytes
         fields.pointee.spawned = self.spawned
         fields.pointee.spawn_us = self.spawnUs
+        (fields.pointee.ended, fields.pointee.n_ended) = arena.map(
+            self.ended, layout: procgate__internal__census_reply__ended_entry__layout()
+        ) {
+            (entry: UnsafeMutablePointer<Procgate__Internal__CensusReply__EndedEntry>, key, value)
+            in
+            entry.pointee.key = key
+            entry.pointee.value = value
+        }
     }
 }
 

@@ -40,6 +40,9 @@ public struct Hello: ProtobufMessage {
     public var version: String = ""
     /// Names the gateway, whose links all say the same; new at each start of it.
     public var gatewayId: String = ""
+    /// Which of the gateway's links it is: it takes the place of an earlier one with the same
+    /// number, which the gateway does not read by any more.
+    public var lane: UInt32 = 0
 
     /// With every field at its default.
     public init() {}
@@ -384,6 +387,9 @@ public struct CensusReply: ProtobufMessage {
     /// Since the supervisor's start: processes spawned, and how long that took together.
     public var spawned: UInt64 = 0
     public var spawnUs: UInt64 = 0
+    /// Since the supervisor's start: processes that ended, by the number of their termination reason
+    /// in the contract.
+    public var ended: [UInt32: UInt64] = [:]
 
     /// With every field at its default.
     public init() {}

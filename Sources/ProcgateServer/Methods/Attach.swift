@@ -11,7 +11,7 @@ import SupervisorLink
 extension Worker {
     func attach(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         guard let first = try await call.next(AttachRequest.self) else {
-            throw GRPCStatus(.invalidArgument, "the stream has no message")
+            throw .refusal(.requestInvalid, "the stream ended without a message")
         }
         let input = SessionTasks(SessionInput(eventLoop: call.eventLoop))
         input.atEnd = try fence.begin(call, of: caller) { await self.endInput(input) }
@@ -22,8 +22,9 @@ extension Worker {
             case .join(let request):
                 try await attachJoining(request, first.onDisconnect, call, input)
             default:
-                throw GRPCStatus(
-                    .invalidArgument, "the first message starts or joins a process")
+                throw .refusal(
+                    .requestInvalid,
+                    "the first message of the stream must have `start` or `join`")
             }
         } catch {
             input.end()
@@ -129,8 +130,9 @@ extension Worker {
         case .signal(let name):
             _ = try await send(name, to: processID, .unspecified)
         case .start, .join:
-            throw GRPCStatus(
-                .invalidArgument, "only the first message starts or joins")
+            throw .refusal(
+                .requestInvalid,
+                "only the first message of the stream may have `start` or `join`")
         case .stdinData, .eof, nil:
             break
         }

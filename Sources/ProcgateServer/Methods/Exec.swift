@@ -50,6 +50,9 @@ extension Worker {
         let source = OutputSource(
             reader: reader, options: options, wake: { call.wake() },
             encode: { call.framed($0) })
+        source.onCutOff = { [unowned call] isWithinMessage in
+            call.fail(.linkLost, isWithinMessage: isWithinMessage)
+        }
         keepAlive(source)
         call.handOver(source, status: { source.failure ?? .ok }) { status in
             self.forget(source)

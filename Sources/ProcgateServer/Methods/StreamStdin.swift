@@ -10,7 +10,7 @@ extension Worker {
         guard
             let (first, firstData) = try await call.next(
                 StreamStdinRequest.self, detaching: Self.dataField)
-        else { throw GRPCStatus(.invalidArgument, "the stream has no message") }
+        else { throw .refusal(.requestInvalid, "the stream ended without a message") }
         call.note = first.processId
         var writer = StdinWriter(processID: first.processId)
         if case .offset(let offset) = first.position { writer.offset = offset }

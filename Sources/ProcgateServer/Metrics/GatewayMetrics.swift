@@ -1,31 +1,14 @@
-// What the gateway counts, by name. Fed by what the gRPC server observes and by the
-// supervisor's figures; knows no format.
+// What the gateway counts, by name. Fed by what the gRPC server observes; knows no format.
 
 import CoreMetrics
 import GRPCWire
+import HTTP2
 import ProcgateInternal
 import Synchronization
 
 /// The gateway's metrics, over one registry.
 final class GatewayMetrics: Sendable {
-    let registry = PrometheusRegistry(help: [
-        "procgate_calls_total": "Finished calls.",
-        "procgate_call_duration_seconds": "Calls, streams with their whole length.",
-        "procgate_received_bytes_total": "Bytes of request bodies.",
-        "procgate_sent_bytes_total": "Bytes of response bodies.",
-        "procgate_connections": "Connections open now.",
-        "procgate_connections_total": "Connections opened.",
-        "procgate_connections_refused_total": "Connections beyond the limit.",
-        "procgate_handshakes_failed_total": "Connections on which TLS or HTTP/2 failed.",
-        "procgate_floods_total": "Connections cut off, by what the peer sent too much of.",
-        "procgate_streams": "Calls that run now.",
-        "procgate_supervisor_up": "1 while there is a supervisor.",
-        "procgate_supervisor_restarts_total": "Supervisors started because one had died.",
-        "procgate_processes": "Processes that the supervisor knows, by status.",
-        "procgate_queue_length": "Processes that wait for a place.",
-        "procgate_retained_bytes": "Memory of all retained output.",
-        "procgate_spawn_seconds": "Starts of processes, and their time together.",
-    ])
+    private let registry = PrometheusRegistry(families: MetricFamily.all)
 
     private struct MethodKey: Hashable {
         let path: String
@@ -40,41 +23,44 @@ final class GatewayMetrics: Sendable {
         let sent: Counter
     }
 
+    private let version: String
+    private let droppedLogLines: @Sendable () -> UInt64
+    private let process = ProcessFigures()
     // Calls end on every loop.
     private let methods = Mutex<[MethodKey: MethodMetrics]>([:])
     private let openConnections = Atomic<Int>(0)
     private let openedConnections: Counter
     private let refusedConnections: Counter
     private let failedHandshakes: Counter
-    private let connections: Gauge
-    private let supervisorRestarts: Counter
-    private let knownRestarts = Atomic<Int>(0)
-    private let openStreams = Atomic<Int>(0)
-    private let streams: Gauge
+    private let floods: [HTTP2Flood: Counter]
+    private let openCalls = Atomic<Int>(0)
 
-    init() {
+    /// - Parameter droppedLogLines: how many there were so far.
+    init(version: String, droppedLogLines: @escaping @Sendable () -> UInt64) {
+        self.version = version
+        self.droppedLogLines = droppedLogLines
         openedConnections = Counter(label: "procgate_connections_total", factory: registry)
         refusedConnections = Counter(
             label: "procgate_connections_refused_total", factory: registry)
         failedHandshakes = Counter(label: "procgate_handshakes_failed_total", factory: registry)
-        supervisorRestarts = Counter(
-            label: "procgate_supervisor_restarts_total", factory: registry)
-        connections = Gauge(label: "procgate_connections", factory: registry)
-        connections.record(0)
-        streams = Gauge(label: "procgate_streams", factory: registry)
-        streams.record(0)
+        let registry = registry
+        floods = Dictionary(
+            uniqueKeysWithValues: HTTP2Flood.allCases.map { flood in
+                let kind = [("kind", "\(flood)")]
+                return (
+                    flood,
+                    Counter(label: "procgate_floods_total", dimensions: kind, factory: registry)
+                )
+            })
     }
 
-    /// A call's handler began.
-    func streamOpened() {
-        streams.record(openStreams.wrappingAdd(1, ordering: .relaxed).newValue)
-    }
-
-    func streamClosed() {
-        streams.record(openStreams.wrappingSubtract(1, ordering: .relaxed).newValue)
+    /// A call has begun; `record` is told of its end.
+    func callBegan() {
+        openCalls.wrappingAdd(1, ordering: .relaxed)
     }
 
     func record(_ call: CallSummary) {
+        openCalls.wrappingSubtract(1, ordering: .relaxed)
         // A path that nobody serves must not become a label.
         let path = call.isKnownMethod ? call.path : "unknown"
         let metrics = methods.withLock { methods in
@@ -94,25 +80,34 @@ final class GatewayMetrics: Sendable {
         switch event {
         case .opened:
             openedConnections.increment()
-            connections.record(openConnections.wrappingAdd(1, ordering: .relaxed).newValue)
+            openConnections.wrappingAdd(1, ordering: .relaxed)
         case .closed:
-            connections.record(openConnections.wrappingSubtract(1, ordering: .relaxed).newValue)
+            openConnections.wrappingSubtract(1, ordering: .relaxed)
         case .refused:
             refusedConnections.increment()
         case .flooded(_, let flood):
-            Counter(
-                label: "procgate_floods_total", dimensions: [("kind", "\(flood)")],
-                factory: registry
-            ).increment()
+            floods[flood]?.increment()
         case .handshakeFailed:
             failedHandshakes.increment()
         }
     }
 
-    /// - Parameter count: of all restarts so far.
-    func recordRestarts(_ count: Int) {
-        let known = knownRestarts.exchange(count, ordering: .relaxed)
-        supervisorRestarts.increment(by: max(0, count - known))
+    /// Everything as Prometheus text.
+    ///
+    /// - Parameters:
+    ///   - census: nil where the supervisor does not answer: its figures are left out.
+    ///   - restarts: supervisors that were started because one had died.
+    func text(_ census: CensusReply?, restarts: Int) -> String {
+        let own = [
+            MetricSample("procgate_build_info", 1, labels: [("version", version)]),
+            MetricSample("procgate_streams", Double(openCalls.load(ordering: .relaxed))),
+            MetricSample(
+                "procgate_connections", Double(openConnections.load(ordering: .relaxed))),
+            MetricSample("procgate_log_lines_dropped_total", Double(droppedLogLines())),
+            MetricSample("procgate_supervisor_restarts_total", Double(restarts)),
+            MetricSample("procgate_supervisor_up", census == nil ? 0 : 1),
+        ]
+        return registry.text(adding: own + process.samples() + (census?.samples ?? []))
     }
 
     private func makeMetrics(_ path: String, _ code: GRPCCode) -> MethodMetrics {

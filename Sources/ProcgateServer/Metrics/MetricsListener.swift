@@ -27,10 +27,10 @@ final class MetricsListener: Sendable {
 
     static func start(
         _ address: ListenAddress, group: any EventLoopGroup, metrics: GatewayMetrics,
-        workers: [Worker]
+        worker: Worker
     ) async throws -> MetricsListener {
         let visitors = Visitors(limit: Self.mostConnections)
-        let worker = workers[0]
+        let census = CensusSource(worker)
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelInitializer { channel in
@@ -45,7 +45,7 @@ final class MetricsListener: Sendable {
                     try pipeline.configureHTTPServerPipeline(
                         withEncoderConfiguration: .init(),
                         withDecoderLimitConfiguration: limits)
-                    try pipeline.addHandler(MetricsHandler(metrics: metrics, worker: worker))
+                    try pipeline.addHandler(MetricsHandler(metrics: metrics, census: census))
                 }
             }
         switch address {
@@ -54,9 +54,11 @@ final class MetricsListener: Sendable {
             let bound = channel.localAddress?.port ?? port
             return MetricsListener(channel, .tcp(host: host, port: bound))
         case .unix(let path):
-            let channel = try await bootstrap.bind(
-                unixDomainSocketPath: path, cleanupExistingSocketFile: true
-            ).get()
+            let channel = try await bootstrap.serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try SocketFile.restrictToOwner(channel.pipeline.syncOperations)
+                }
+            }.bind(unixDomainSocketPath: path, cleanupExistingSocketFile: true).get()
             SocketMode.restrict(path)
             return MetricsListener(channel, address, SocketFile(at: path))
         }
@@ -99,13 +101,13 @@ private final class MetricsHandler: ChannelInboundHandler {
     private static let nextRequestTime = TimeAmount.seconds(120)
 
     private let metrics: GatewayMetrics
-    private let worker: Worker
+    private let census: CensusSource
     private var request: HTTPRequestHead?
     private var timeout: Scheduled<Void>?
 
-    init(metrics: GatewayMetrics, worker: Worker) {
+    init(metrics: GatewayMetrics, census: CensusSource) {
         self.metrics = metrics
-        self.worker = worker
+        self.census = census
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
@@ -147,12 +149,11 @@ private final class MetricsHandler: ChannelInboundHandler {
         }
         let channel = context.channel
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        let refreshed = channel.eventLoop.makePromise(of: Void.self)
-        worker.refresh(metrics, refreshed)
-        refreshed.futureResult.whenComplete { _ in
+        census.census().hop(to: context.eventLoop).whenSuccess { census in
             let (handler, context) = bound.value
             guard channel.isActive else { return }
-            handler.respond(context, request, .ok, handler.metrics.registry.text())
+            let text = handler.metrics.text(census, restarts: handler.census.restarts)
+            handler.respond(context, request, .ok, text)
         }
     }
 

@@ -4,6 +4,44 @@
 import CoreMetrics
 import Synchronization
 
+/// Metrics of one name.
+struct MetricFamily: Sendable {
+    enum Kind: String {
+        case counter
+        case gauge
+        case histogram
+        case summary
+    }
+
+    let name: String
+    let kind: Kind
+    let help: String
+
+    init(_ name: String, _ kind: Kind, _ help: String) {
+        self.name = name
+        self.kind = kind
+        self.help = help
+    }
+}
+
+/// A value that is read when the metrics are asked for.
+struct MetricSample: Sendable {
+    let family: String
+    /// Of a summary: `_sum` or `_count`.
+    let suffix: String
+    let labels: [(String, String)]
+    let value: Double
+
+    init(
+        _ family: String, _ value: Double, labels: [(String, String)] = [], suffix: String = ""
+    ) {
+        self.family = family
+        self.suffix = suffix
+        self.labels = labels
+        self.value = value
+    }
+}
+
 /// Counters, gauges and histograms by name and labels.
 ///
 /// A handler is looked up once and then kept by who counts: what is counted on the hot
@@ -18,26 +56,14 @@ final class PrometheusRegistry: MetricsFactory {
         var counters: [Key: PrometheusCounter] = [:]
         var gauges: [Key: PrometheusGauge] = [:]
         var histograms: [Key: PrometheusHistogram] = [:]
-        var summaries: [Key: Summary] = [:]
-    }
-
-    private struct Summary {
-        var count: Double
-        var sum: Double
     }
 
     private let state = Mutex(State())
-    /// What each family is, by its name.
-    private let help: [String: String]
+    private let families: [MetricFamily]
 
-    init(help: [String: String]) {
-        self.help = help
-    }
-
-    /// Sets a summary without quantiles: of what somebody else has counted.
-    func recordSummary(_ name: String, count: Double, sum: Double) {
-        let key = Key(name: name, labels: "")
-        state.withLock { $0.summaries[key] = Summary(count: count, sum: sum) }
+    /// - Parameter families: what is printed; every metric and sample belongs to one of them.
+    init(families: [MetricFamily]) {
+        self.families = families.sorted { $0.name < $1.name }
     }
 
     func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler {
@@ -62,50 +88,48 @@ final class PrometheusRegistry: MetricsFactory {
     func destroyRecorder(_ handler: any RecorderHandler) {}
     func destroyTimer(_ handler: any TimerHandler) {}
 
-    /// The exposition format, version 0.0.4.
-    func text() -> String {
-        let (counters, gauges, histograms, summaries) = state.withLock {
-            ($0.counters, $0.gauges, $0.histograms, $0.summaries)
+    /// The exposition format, version 0.0.4. Each family is described, also before it has a value.
+    func text(adding samples: [MetricSample]) -> String {
+        var lines = state.withLock { state in
+            Self.lines(of: state.counters) { name, labels, counter in
+                "\(name)\(labels) \(counter.value)\n"
+            }.merging(
+                Self.lines(of: state.gauges) { name, labels, gauge in
+                    "\(name)\(labels) \(gauge.text)\n"
+                }, uniquingKeysWith: +
+            ).merging(
+                Self.lines(of: state.histograms) { name, labels, histogram in
+                    histogram.text(name, labels)
+                }, uniquingKeysWith: +)
+        }
+        for sample in samples {
+            let labels = Self.labels(sample.labels)
+            let value = Self.text(of: sample.value)
+            lines[sample.family, default: ""] +=
+                "\(sample.family)\(sample.suffix)\(labels) \(value)\n"
         }
         var text = ""
-        Self.forEachFamily(counters) { name, members in
-            text += heading(name, "counter")
-            for (labels, counter) in members { text += "\(name)\(labels) \(counter.value)\n" }
-        }
-        Self.forEachFamily(gauges) { name, members in
-            text += heading(name, "gauge")
-            for (labels, gauge) in members { text += "\(name)\(labels) \(gauge.text)\n" }
-        }
-        Self.forEachFamily(histograms) { name, members in
-            text += heading(name, "histogram")
-            for (labels, histogram) in members { text += histogram.text(name, labels) }
-        }
-        Self.forEachFamily(summaries) { name, members in
-            text += heading(name, "summary")
-            for (labels, summary) in members {
-                text += "\(name)_sum\(labels) \(summary.sum)\n"
-                text += "\(name)_count\(labels) \(summary.count)\n"
-            }
+        for family in families {
+            text += "# HELP \(family.name) \(family.help)\n"
+            text += "# TYPE \(family.name) \(family.kind.rawValue)\n"
+            text += lines[family.name] ?? ""
         }
         return text
     }
 
-    private func heading(_ name: String, _ type: String) -> String {
-        let told = help[name].map { "# HELP \(name) \($0)\n" } ?? ""
-        return "\(told)# TYPE \(name) \(type)\n"
+    /// The lines of each family, by its name, sorted by their labels.
+    private static func lines<Metric>(
+        of metrics: [Key: Metric], _ line: (String, String, Metric) -> String
+    ) -> [String: String] {
+        var lines: [String: String] = [:]
+        for (key, metric) in metrics.sorted(by: { $0.key.labels < $1.key.labels }) {
+            lines[key.name, default: ""] += line(key.name, key.labels, metric)
+        }
+        return lines
     }
 
-    private static func forEachFamily<Metric>(
-        _ metrics: [Key: Metric], _ body: (String, [(labels: String, metric: Metric)]) -> Void
-    ) {
-        for (name, members) in Dictionary(grouping: metrics, by: \.key.name).sorted(by: {
-            $0.key < $1.key
-        }) {
-            body(
-                name,
-                members.map { (labels: $0.key.labels, metric: $0.value) }
-                    .sorted { $0.labels < $1.labels })
-        }
+    fileprivate static func text(of value: Double) -> String {
+        Int64(exactly: value).map(String.init) ?? String(value)
     }
 
     private static func labels(_ dimensions: [(String, String)]) -> String {
@@ -152,8 +176,7 @@ private final class PrometheusGauge: RecorderHandler {
     private let bits = Atomic<UInt64>(0)
 
     var text: String {
-        let value = Double(bitPattern: bits.load(ordering: .relaxed))
-        return Int64(exactly: value).map(String.init) ?? String(value)
+        PrometheusRegistry.text(of: Double(bitPattern: bits.load(ordering: .relaxed)))
     }
 
     func record(_ value: Int64) { record(Double(value)) }

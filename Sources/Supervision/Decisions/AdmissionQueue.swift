@@ -26,9 +26,12 @@ struct AdmissionQueue {
 
     var queuedCount: Int { waiting.count }
 
+    /// Whether a process that is admitted now starts at once.
+    var hasPlace: Bool { runningCount < maxRunning && waiting.isEmpty }
+
     /// A process that starts takes its place at once.
     mutating func admit(_ serial: UInt64) -> Decision {
-        if runningCount < maxRunning, waiting.isEmpty {
+        if hasPlace {
             runningCount += 1
             return .start
         }

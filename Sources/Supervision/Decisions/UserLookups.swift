@@ -3,7 +3,7 @@
 import LinuxIO
 
 /// A user as a process becomes it.
-struct UserRecord: Equatable {
+struct UserRecord: Hashable {
     var name: String
     var uid: UInt32
     var gid: UInt32

@@ -136,6 +136,7 @@ extension Supervisor {
     /// `hadPlace`: it counted among the running.
     func end(_ process: SupervisedProcess, hadPlace: Bool) {
         process.phase = .ended
+        census.ended[process.record.terminationReason, default: 0] += 1
         process.plan = nil
         dropFurtherOutput(of: process)
         closeDescriptors(of: process)

@@ -203,7 +203,9 @@ extension Supervisor {
             guard let process = processes[serial], process.phase == .launching else { continue }
             launchFailed(process, LaunchFailure(CLINUX_STEP_CLONE, code: ECHILD))
         }
-        for name in resolvers.launcherEnded() { userIsKnown(name, .unresponsive) }
+        for question in userResolvers.launcherEnded() + directoryResolvers.launcherEnded() {
+            hostAnswered(question, .unresponsive)
+        }
         // One that has just been started and ends is not started again in a tight loop.
         if now - launcherStartedAt > Self.settledTime { launcherBackoff.succeeded() }
         let pause = launcherBackoff.failed()
@@ -342,6 +344,10 @@ extension Supervisor {
         guard process.phase == .launching else { return }
         guard process.launchedAt != nil else {
             return launchFailed(process, LaunchFailure(hungAfter: Self.longestLine))
+        }
+        // Where no child was made at all it is the launcher that stands still.
+        if launcher.isUntouched(process.serial), process.stopAfterLaunch == nil {
+            launcher.killLauncher()
         }
         launcher.killLate(process.serial)
         let hasEnded = process.stopAfterLaunch != nil && !process.wasKilledLate

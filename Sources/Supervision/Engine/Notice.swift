@@ -81,6 +81,8 @@ public struct Census: Sendable {
     /// Commands that were executed since the start, and what their launches took together.
     public var spawned: UInt64 = 0
     public var spawnTime: Duration = .zero
+    /// Processes that ended since the start.
+    public var ended: [TerminationReason: UInt64] = [:]
 }
 
 /// The answer to one call.

@@ -105,19 +105,25 @@ extension Supervisor {
 
     /// All that hung on the link is lost, and its gateway reads nothing any more.
     public func linkClosed(_ link: UInt64) {
-        linkFenced(link)
-        for process in processes.values where process.followers.removeValue(forKey: link) != nil {
+        linkEnded(link)
+        for process in processes.values where process.ghosts.removeValue(forKey: link) != nil {
             free(process.retired.drop(link), of: process)
         }
-        for process in departed.values where process.followers.removeValue(forKey: link) != nil {
+        for process in departed.values where process.ghosts.removeValue(forKey: link) != nil {
             free(process.retired.drop(link), of: process)
         }
     }
 
-    /// All that hung on the link is lost, but its gateway may still read the logs that it follows:
-    /// their blocks are not used again until `linkClosed`.
-    public func linkFenced(_ link: UInt64) {
+    /// All that hung on the link is lost, but its gateway may still read the logs that it has
+    /// followed: their blocks are not used again until `linkClosed`.
+    public func linkEnded(_ link: UInt64) {
         guard links.remove(link) != nil else { return }
+        for process in processes.values where process.followers.removeValue(forKey: link) != nil {
+            process.ghosts[link] = process.log.nextOrdinal
+        }
+        for process in departed.values where process.followers.removeValue(forKey: link) != nil {
+            process.ghosts[link] = process.log.nextOrdinal
+        }
         watchers.remove(link)
         outbox.removeAll { $0.link == link }
         let calls = waitingCalls.keys.filter { $0.link == link }

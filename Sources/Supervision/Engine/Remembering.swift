@@ -20,7 +20,9 @@ extension Supervisor {
             for link in process.followers.keys {
                 tell(link, .retired(serial: process.serial, ordinal: ordinal))
             }
-            if process.retired.retire(ordinal, followers: process.followers.keys) {
+            let ghosts = process.ghosts.filter { ordinal < $0.value }.keys
+            let readers = Set(process.followers.keys).union(ghosts)
+            if process.retired.retire(ordinal, followers: readers) {
                 freed.append(ordinal)
             }
         }

@@ -74,6 +74,18 @@ extension Supervisor {
         finishShutdown(leaving: [])
     }
 
+    /// Ends the processes that help it, and waits for that: nobody is left behind. To be called
+    /// after the last turn.
+    public func close() {
+        let deadline = Instant.now() + Self.closeTime
+        userResolvers.end(until: deadline)
+        directoryResolvers.end(until: deadline)
+        launcher.end()
+    }
+
+    /// One that waits for the host, uninterruptibly, is not waited for longer.
+    private static let closeTime: Duration = .seconds(1)
+
     private func finishShutdown(leaving pids: [Int32]) {
         let calls = shutdown?.calls ?? []
         shutdown?.isFinished = true

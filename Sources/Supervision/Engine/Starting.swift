@@ -6,11 +6,11 @@ import LinuxIO
 import OutputLog
 import ProcgateV1
 
-/// A start that waits for its user to be looked up.
+/// A start that waits for its user to be looked up, or for its directory to be looked at.
 struct PendingStart {
     let request: StartRequest
     let call: CallID
-    let userName: String
+    let question: HostQuestion
     /// Taken of the input budget.
     let bytes: Int
 }
@@ -46,19 +46,47 @@ extension Supervisor {
         try planner.check(request.spec)
         let name = try planner.userName(of: request.spec)
         if let answer = users.known(name, now: now) {
-            return try admit(request, as: user(name, answer), by: call)
+            return try checkDirectory(request, as: user(name, answer), by: call)
         }
+        let ticket = try wait(for: .user(name), request, call)
+        if users.wait(ticket, for: name) { ask(.user(name)) }
+    }
+
+    /// A process that starts at once finds out by itself whether its directory can be entered.
+    /// The caller of one that has to wait is told before.
+    private func checkDirectory(
+        _ request: StartRequest, as user: UserRecord, by call: CallID
+    ) throws(Refusal) {
+        let path = planner.directory(of: request.spec, user: user).path
+        guard !request.spec.cwd.isEmpty, !admission.hasPlace else {
+            return try admit(request, as: user, by: call)
+        }
+        let question = HostQuestion.directory(path: path, user: user, ticket: nextTicket)
+        _ = try wait(for: question, request, call)
+        ask(question)
+    }
+
+    private func wait(
+        for question: HostQuestion, _ request: StartRequest, _ call: CallID
+    ) throws(Refusal) -> UInt64 {
         let bytes = request.heldBytes
         try takeInput(bytes, owner: request.owner)
         let ticket = nextTicket
         nextTicket += 1
         pendingStarts[ticket] = PendingStart(
-            request: request, call: call, userName: name, bytes: bytes)
+            request: request, call: call, question: question, bytes: bytes)
         pendingCalls[call] = ticket
-        if users.wait(ticket, for: name) {
-            resolvers.ask(name, now: now, control: launcher.control)
-            scheduleResolvers()
-        }
+        return ticket
+    }
+
+    private func ask(_ question: HostQuestion) {
+        pool(of: question).ask(question, now: now, control: launcher.control)
+        scheduleResolvers()
+    }
+
+    private func pool(of question: HostQuestion) -> ResolverPool {
+        if case .user = question { return userResolvers }
+        return directoryResolvers
     }
 
     private func user(_ name: String, _ answer: UserAnswer) throws(Refusal) -> UserRecord {
@@ -194,43 +222,72 @@ extension Supervisor {
         process.inputBytes = bytes
     }
 
-    // MARK: Users
+    // MARK: Answers of the host
 
-    /// A resolver has said something, or has ended.
-    func takeUser(from resolver: UInt64) {
-        if let (name, answer) = resolvers.receive(resolver, now: now, control: launcher.control) {
-            userIsKnown(name, answer)
+    /// A resolver of the pool has said something, or has ended.
+    func takeAnswer(from pool: ResolverPool, _ resolver: UInt64) {
+        if let (question, answer) = pool.receive(resolver, now: now, control: launcher.control) {
+            hostAnswered(question, answer)
         }
         scheduleResolvers()
     }
 
     func advanceResolvers() {
         resolverTimer = nil
-        for name in resolvers.advance(to: now, control: launcher.control) {
-            userIsKnown(name, .unresponsive)
+        for pool in [userResolvers, directoryResolvers] {
+            for question in pool.advance(to: now, control: launcher.control) {
+                hostAnswered(question, .unresponsive)
+            }
         }
         scheduleResolvers()
     }
 
-    func userIsKnown(_ name: String, _ answer: UserAnswer) {
-        for ticket in users.finish(name, answer, now: now) {
-            guard let pending = takePending(ticket) else { continue }
-            do throws(Refusal) {
-                // The same key may have been started by another call meanwhile.
-                if try joinKnown(pending.request, by: pending.call) { continue }
-                guard shutdown == nil else {
-                    throw Refusal(.supervisorUnavailable, "the supervisor is shutting down")
+    func hostAnswered(_ question: HostQuestion, _ answer: HostAnswer) {
+        switch question {
+        case .user(let name):
+            let answer: UserAnswer =
+                switch answer {
+                case .user(let user): .user(user)
+                case .unknownUser, .directory: .unknown
+                case .unresponsive: .unresponsive
                 }
-                try admit(pending.request, as: user(name, answer), by: pending.call)
-            } catch {
-                reply(pending.call, .failure(error))
+            for ticket in users.finish(name, answer, now: now) {
+                goOn(ticket) { (pending) throws(Refusal) in
+                    try checkDirectory(
+                        pending.request, as: user(name, answer), by: pending.call)
+                }
             }
+        case .directory(let path, let user, let ticket):
+            goOn(ticket) { (pending) throws(Refusal) in
+                switch answer {
+                case .unresponsive:
+                    throw Refusal(.hostUnresponsive, "\(path): the file system does not answer")
+                case .directory(let code) where code != 0:
+                    throw Refusal(.cwdInvalid, "\(path): \(SystemError.text(of: code))")
+                default:
+                    try admit(pending.request, as: user, by: pending.call)
+                }
+            }
+        }
+    }
+
+    private func goOn(_ ticket: UInt64, _ body: (PendingStart) throws(Refusal) -> Void) {
+        guard let pending = takePending(ticket) else { return }
+        do throws(Refusal) {
+            guard shutdown == nil else {
+                throw Refusal(.supervisorUnavailable, "the supervisor is shutting down")
+            }
+            // The same key may have been started by another call meanwhile.
+            if try joinKnown(pending.request, by: pending.call) { return }
+            try body(pending)
+        } catch {
+            reply(pending.call, .failure(error))
         }
     }
 
     func abandonPending(_ call: CallID) {
         guard let ticket = pendingCalls[call], let pending = takePending(ticket) else { return }
-        users.leave(ticket, pending.userName)
+        if case .user(let name) = pending.question { users.leave(ticket, name) }
     }
 
     private func takePending(_ ticket: UInt64) -> PendingStart? {
@@ -241,7 +298,8 @@ extension Supervisor {
     }
 
     private func scheduleResolvers() {
-        let deadline = resolvers.nextDeadline(canStart: launcher.isRunning)
+        let deadline = [userResolvers, directoryResolvers]
+            .compactMap { $0.nextDeadline(canStart: launcher.isRunning) }.min()
         if let (timer, planned) = resolverTimer {
             guard planned != deadline else { return }
             timers.cancel(timer)

@@ -89,6 +89,9 @@ final class SupervisedProcess {
     let retainBytes: Int
     /// Links that follow the log, and how often.
     var followers: [UInt64: Int] = [:]
+    /// Links that have ended while they followed the log, whose gateways may read it still: each
+    /// with the first segment that it was not told of.
+    var ghosts: [UInt64: UInt64] = [:]
     var retired = RetiredSegments()
     var owners = Ownership()
     /// In the ledger of those that will be forgotten.

@@ -21,7 +21,8 @@ enum EventSource: UInt8 {
     case stderr
     case stdin
     case tree
-    case resolver
+    case userResolver
+    case directoryResolver
 
     func token(_ number: UInt64) -> UInt64 { UInt64(rawValue) << 56 | number }
 
@@ -78,7 +79,8 @@ public final class Supervisor {
 
     let planner: LaunchPlanner
     var users = UserLookups()
-    let resolvers = ResolverPool()
+    let userResolvers = ResolverPool(mostResolvers: 64)
+    let directoryResolvers = ResolverPool(mostResolvers: 16)
     var input: InputBudget
     var admission: AdmissionQueue
     var ledger = EndedLedger()
@@ -160,7 +162,7 @@ public final class Supervisor {
             pooledSegments: Self.pooledSegments)
         let forestName = CgroupForest.namePrefix + stableHash(of: configuration.stateDirectory)
         let cgroups = configuration.usesCgroups ? CgroupForest(name: forestName) : nil
-        forest = Forest(cgroups: cgroups)
+        forest = Forest(cgroups: cgroups, stateDirectory: configuration.stateDirectory)
         planner = LaunchPlanner(
             shell: configuration.shell, defaultUser: configuration.defaultUser)
         admission = AdmissionQueue(
@@ -170,11 +172,15 @@ public final class Supervisor {
         forest.knows(launcher.pid)
         try poller.add(signals.raw, .input, token: EventSource.signals.token(0))
         try poller.add(launcher.socket, .input, token: EventSource.launcher.token(0))
-        resolvers.onStart = { [unowned self] descriptor, number in
-            let token = EventSource.resolver.token(number)
-            return (try? poller.add(descriptor, .input, token: token)) != nil
+        watch(userResolvers, as: .userResolver)
+        watch(directoryResolvers, as: .directoryResolver)
+    }
+
+    private func watch(_ pool: ResolverPool, as source: EventSource) {
+        pool.onStart = { [unowned self] descriptor, number in
+            (try? poller.add(descriptor, .input, token: source.token(number))) != nil
         }
-        resolvers.onEnd = { [unowned self] descriptor in poller.remove(descriptor) }
+        pool.onEnd = { [unowned self] descriptor in poller.remove(descriptor) }
     }
 
     deinit {
@@ -277,7 +283,8 @@ public final class Supervisor {
         case .stderr: outputIsReady(number, .stderr, readiness)
         case .stdin: processes[number].map { feed($0) }
         case .tree: treeChanged(number)
-        case .resolver: takeUser(from: number)
+        case .userResolver: takeAnswer(from: userResolvers, number)
+        case .directoryResolver: takeAnswer(from: directoryResolvers, number)
         }
     }
 

@@ -174,7 +174,7 @@ struct LaunchPlanner {
 
     /// The directory, and the one to take where it cannot be entered. The child enters it, as its
     /// own user: a file system that does not answer holds up nobody else.
-    private func directory(of spec: ProcessSpec, user: UserRecord) -> (String, String?) {
+    func directory(of spec: ProcessSpec, user: UserRecord) -> (path: String, fallback: String?) {
         guard !spec.cwd.isEmpty else { return (user.home, "/") }
         return (spec.cwd.hasPrefix("/") ? spec.cwd : user.home + "/" + spec.cwd, nil)
     }

@@ -30,7 +30,8 @@ struct LaunchSlot {
         var launch = clinux_launch()
         let script = ["/bin/sh", ""] + plan.arguments.dropFirst()
         guard let paths = array(of: plan.paths), let arguments = array(of: plan.arguments),
-            let environment = variables(of: plan.environment), let scriptArguments = array(of: script),
+            let environment = variables(of: plan.environment),
+            let scriptArguments = array(of: script),
             let directory = string(plan.directory),
             let groups = reserve(MemoryLayout<gid_t>.stride * plan.user.groups.count)
         else { return false }
@@ -106,18 +107,34 @@ struct LaunchSlot {
         return array
     }
 
+    /// Environments of up to so many variables are laid out in the order of their names.
+    private static let mostSorted = 1024
+
     /// "NAME=value" for each variable: there may be a hundred thousand of them, for which no
     /// strings are made in between.
     private mutating func variables(of environment: [String: String]) -> Strings? {
         guard let array = pointers(environment.count) else { return nil }
-        for (index, variable) in environment.enumerated() {
-            guard let pointer = string(variable.key) else { return nil }
-            // The value begins where the name's NUL was written.
-            used -= 1
-            guard append("=", variable.value) else { return nil }
+        guard environment.count <= Self.mostSorted else {
+            for (index, variable) in environment.enumerated() {
+                guard let pointer = self.variable(variable.key, variable.value) else { return nil }
+                array[index] = pointer
+            }
+            return array
+        }
+        for (index, name) in environment.keys.sorted().enumerated() {
+            guard let pointer = variable(name, environment[name] ?? "") else { return nil }
             array[index] = pointer
         }
         return array
+    }
+
+    private mutating func variable(
+        _ name: String, _ value: String
+    ) -> UnsafeMutablePointer<CChar>? {
+        guard let pointer = string(name) else { return nil }
+        // The value begins where the name's NUL was written.
+        used -= 1
+        return append("=", value) ? pointer : nil
     }
 
     /// Writes texts directly behind one another, and a NUL behind them.

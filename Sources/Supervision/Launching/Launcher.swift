@@ -41,9 +41,7 @@ final class Launcher {
     }
 
     deinit {
-        // It ends when its sockets do.
-        closeSockets()
-        if state.pid > 0 { clinux_reap_child(state.pid) }
+        end()
         munmap(state.slots, Self.slotBytes * Int(CLINUX_LAUNCH_SLOTS))
     }
 
@@ -130,6 +128,28 @@ final class Launcher {
     /// Forks again, after `abandon`. Where that fails, it may be tried later.
     func restart() throws(SystemError) {
         guard clinux_launcher_start(&state) == 0 else { throw SystemError("fork") }
+    }
+
+    /// Whether the launcher has not even begun with it.
+    func isUntouched(_ ticket: UInt64) -> Bool {
+        slots.contains { number, slot in
+            slot.ticket == ticket && LaunchSlot.results(at: base(of: number)).pointee.pid == 0
+        }
+    }
+
+    /// Ends the launcher, which stands still. That is noticed as any end of it is.
+    func killLauncher() {
+        if state.pid > 0 { kill(state.pid, SIGKILL) }
+    }
+
+    /// Ends the launcher for good.
+    func end() {
+        closeSockets()
+        guard state.pid > 0 else { return }
+        // It ends with its sockets, but not while it is stopped.
+        kill(state.pid, SIGKILL)
+        clinux_reap_child(state.pid)
+        state.pid = 0
     }
 
     private func closeSockets() {

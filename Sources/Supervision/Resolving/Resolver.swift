@@ -1,27 +1,42 @@
-// One resolver process, as the supervisor sees it: it is asked for one user at a time. Knows no
+// One resolver process, as the supervisor sees it: it is asked one question at a time. Knows no
 // other resolver and no time limit.
 
 import CLinux
 import Glibc
 import LinuxIO
 
+/// What a resolver is asked.
+enum HostQuestion: Hashable {
+    /// By name, or else by number; empty is the supervisor's own user.
+    case user(String)
+    /// Whether the user can enter it. The ticket tells two that ask from each other.
+    case directory(path: String, user: UserRecord, ticket: UInt64)
+}
+
+enum HostAnswer: Equatable {
+    case user(UserRecord)
+    case unknownUser
+    /// 0, or the errno of entering it.
+    case directory(Int32)
+    /// The host has not answered.
+    case unresponsive
+}
+
 final class Resolver {
     enum Event {
         case nothing
-        /// What the process answered, about the name that it was asked for last.
-        case answer(name: String, UserAnswer)
-        /// The process has ended. With the name that it had not answered.
-        case gone(name: String?)
+        /// The answer to the question that was asked last.
+        case answer(HostQuestion, HostAnswer)
+        /// The process has ended. With the question that it had not answered.
+        case gone(HostQuestion?)
     }
 
     let number: UInt64
     private let socket: FileDescriptor
     private var pidfd: FileDescriptor?
     /// What it was asked for and has not answered.
-    private(set) var question: (name: String, askedAt: Instant)?
+    private(set) var question: (value: HostQuestion, askedAt: Instant)?
     private(set) var idleSince: Instant
-    /// It has answered a question.
-    private(set) var hasAnswered = false
 
     /// Has the launcher fork a process; `control` is the launcher's socket for that.
     init(number: UInt64, control: Int32, now: Instant) throws(SystemError) {
@@ -35,11 +50,22 @@ final class Resolver {
     var descriptor: Int32 { socket.raw }
 
     /// Returns whether the question is on its way.
-    func ask(_ name: String, now: Instant) -> Bool {
-        guard clinux_resolver_ask(socket.raw, number, name) == 0 else { return false }
-        question = (name, now)
+    func ask(_ question: HostQuestion, now: Instant) -> Bool {
+        let status =
+            switch question {
+            case .user(let name):
+                clinux_resolver_ask_user(socket.raw, number, name)
+            case .directory(let path, let user, _):
+                clinux_resolver_ask_directory(
+                    socket.raw, number, path, user.uid, user.gid, user.groups, user.groups.count)
+            }
+        guard status == 0 else { return false }
+        self.question = (question, now)
         return true
     }
+
+    /// Readable once the process has ended; -1 where it has not introduced itself.
+    var endDescriptor: Int32 { pidfd?.raw ?? -1 }
 
     /// Ends the process, whatever it is doing.
     func kill() {
@@ -52,30 +78,37 @@ final class Resolver {
             let count = clinux_resolver_answer(
                 socket.raw, buffer.baseAddress, buffer.count, &passed)
             if passed >= 0 { pidfd = FileDescriptor(owning: passed) }
-            guard count >= 0 else { return errno == EAGAIN ? .nothing : .gone(name: take()) }
+            guard count >= 0 else { return errno == EAGAIN ? .nothing : .gone(take()) }
             let message = UnsafeRawBufferPointer(rebasing: buffer.prefix(count))
-            guard let (number, answer) = Self.parse(message) else { return .gone(name: take()) }
-            guard number == self.number, let name = question?.name else { return .nothing }
-            question = nil
+            guard let number = Self.number(of: message) else { return .gone(take()) }
+            guard number == self.number, let question = question?.value else { return .nothing }
+            guard let answer = Self.parse(message, to: question) else { return .gone(take()) }
+            self.question = nil
             idleSince = .now()
-            hasAnswered = true
-            return .answer(name: name, answer)
+            return .answer(question, answer)
         }
     }
 
-    private func take() -> String? {
+    private func take() -> HostQuestion? {
         defer { question = nil }
-        return question?.name
+        return question?.value
+    }
+
+    private static let headSize = MemoryLayout<clinux_user>.size
+
+    private static func number(of message: UnsafeRawBufferPointer) -> UInt64? {
+        message.count >= headSize ? message.loadUnaligned(as: clinux_user.self).number : nil
     }
 
     /// `nil` where it is no answer: modules of the host run in that process, so that nothing of
     /// it is taken for granted.
-    static func parse(_ message: UnsafeRawBufferPointer) -> (number: UInt64, UserAnswer)? {
-        let headSize = MemoryLayout<clinux_user>.size
+    static func parse(
+        _ message: UnsafeRawBufferPointer, to question: HostQuestion
+    ) -> HostAnswer? {
         guard message.count >= headSize else { return nil }
         let head = message.loadUnaligned(as: clinux_user.self)
-        guard head.error == 0 else { return (head.number, .unknown) }
-        guard head.number != 0 else { return (0, .unknown) }
+        if case .directory = question { return .directory(head.error) }
+        guard head.error == 0 else { return .unknownUser }
         let counts = [head.group_count, head.name_bytes, head.home_bytes, head.shell_bytes]
             .map { Int($0) }
         guard counts[0] <= Int(CLINUX_MOST_GROUPS),
@@ -93,6 +126,6 @@ final class Resolver {
         let user = UserRecord(
             name: texts[0], uid: head.uid, gid: head.gid, home: texts[1], shell: texts[2],
             groups: groups)
-        return (head.number, .user(user))
+        return .user(user)
     }
 }

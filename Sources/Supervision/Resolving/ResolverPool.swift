@@ -1,25 +1,27 @@
 // The resolver processes: as many as there are questions that are not answered at once, so that
-// a user service that hangs on one name delays no other. Knows no start and no policy.
+// a user service or a file system that hangs on one of them delays no other. Knows no start and
+// no policy.
 
+import CLinux
 import DequeModule
 import LinuxIO
 
-/// Asks for users by name, and says what became of each question. Not thread-safe.
+/// Asks the host, and says what became of each question. Not thread-safe.
 final class ResolverPool {
     /// A question that takes longer is answered as unresponsive.
     static let longestTime: Duration = .seconds(10)
     /// A question that takes longer does not keep others waiting for its resolver.
     static let slowTime: Duration = .milliseconds(10)
-    /// Each is a process of some 300 KiB.
-    static let mostResolvers = 64
     /// A resolver that was not asked for so long ends, but for the last one.
     static let idleTime: Duration = .seconds(60)
 
     private struct Waiting {
-        let name: String
+        let question: HostQuestion
         let deadline: Instant
     }
 
+    /// Each is a process of some 300 KiB.
+    private let mostResolvers: Int
     private var resolvers: [UInt64: Resolver] = [:]
     private var nextNumber: UInt64 = 1
     private var line: Deque<Waiting> = []
@@ -31,44 +33,46 @@ final class ResolverPool {
     /// Called before a resolver's descriptor is closed.
     var onEnd: (Int32) -> Void = { _ in }
 
-    var count: Int { resolvers.count }
+    init(mostResolvers: Int) {
+        self.mostResolvers = mostResolvers
+    }
 
-    /// Looks the user up. The answer comes from `receive` or `advance`.
-    func ask(_ name: String, now: Instant, control: Int32) {
-        line.append(Waiting(name: name, deadline: now + Self.longestTime))
+    /// The answer comes from `receive` or `advance`.
+    func ask(_ question: HostQuestion, now: Instant, control: Int32) {
+        line.append(Waiting(question: question, deadline: now + Self.longestTime))
         dispatch(now, control)
     }
 
     /// The resolver has said something, or has ended.
     func receive(
         _ number: UInt64, now: Instant, control: Int32
-    ) -> (name: String, answer: UserAnswer)? {
+    ) -> (HostQuestion, HostAnswer)? {
         guard let resolver = resolvers[number] else { return nil }
         defer { dispatch(now, control) }
         switch resolver.receive() {
         case .nothing:
             return nil
-        case .answer(let name, let answer):
+        case .answer(let question, let answer):
             backoff.succeeded()
-            return (name, answer)
-        case .gone(let name):
+            return (question, answer)
+        case .gone(let question):
             remove(resolver)
             notBefore = max(notBefore, now + backoff.failed())
-            return name.map { ($0, .unresponsive) }
+            return question.map { ($0, .unresponsive) }
         }
     }
 
-    /// Time has passed. Returns the names that nobody has answered for too long.
-    func advance(to now: Instant, control: Int32) -> [String] {
-        var late: [String] = []
+    /// Time has passed. Returns the questions that were not answered for too long.
+    func advance(to now: Instant, control: Int32) -> [HostQuestion] {
+        var late: [HostQuestion] = []
         while let first = line.first, first.deadline <= now {
             line.removeFirst()
-            late.append(first.name)
+            late.append(first.question)
         }
         for resolver in Array(resolvers.values) {
             if let question = resolver.question {
                 guard question.askedAt + Self.longestTime <= now else { continue }
-                late.append(question.name)
+                late.append(question.value)
                 remove(resolver)
             } else if resolvers.count > 1, resolver.idleSince + Self.idleTime <= now {
                 remove(resolver)
@@ -83,7 +87,7 @@ final class ResolverPool {
         var deadlines: [Instant] = []
         if let first = line.first {
             deadlines.append(first.deadline)
-            if canStart, resolvers.count < Self.mostResolvers {
+            if canStart, resolvers.count < mostResolvers {
                 let asked = resolvers.values.compactMap { $0.question?.askedAt }.max()
                 deadlines.append(max(notBefore, asked.map { $0 + Self.slowTime } ?? notBefore))
             }
@@ -99,18 +103,28 @@ final class ResolverPool {
     }
 
     /// The launcher, whose children they are, has ended: all of them end with it. Returns the
-    /// names that they had not answered.
-    func launcherEnded() -> [String] {
-        let names = resolvers.values.compactMap { $0.question?.name }
+    /// questions that they had not answered.
+    func launcherEnded() -> [HostQuestion] {
+        let questions = resolvers.values.compactMap { $0.question?.value }
         for resolver in Array(resolvers.values) { remove(resolver) }
-        return names
+        return questions
+    }
+
+    /// Ends all of them, and waits for that, at most until `deadline`. For the supervisor's own end.
+    func end(until deadline: Instant) {
+        for resolver in resolvers.values { resolver.kill() }
+        for resolver in Array(resolvers.values) {
+            let end = resolver.endDescriptor
+            if end >= 0 { clinux_await_readable(end, max(0, (deadline - .now()).nanoseconds)) }
+            remove(resolver)
+        }
     }
 
     private func dispatch(_ now: Instant, _ control: Int32) {
         guard !line.isEmpty, control >= 0 else { return }
         for resolver in resolvers.values where resolver.question == nil {
             guard let next = line.first else { return }
-            if resolver.ask(next.name, now: now) { line.removeFirst() }
+            if resolver.ask(next.question, now: now) { line.removeFirst() }
         }
         guard !line.isEmpty, now >= notBefore else { return }
         let slow = resolvers.values.count { resolver in
@@ -118,10 +132,10 @@ final class ResolverPool {
         }
         // While a resolver is about to answer, its turn is waited for.
         guard resolvers.isEmpty || slow == resolvers.count else { return }
-        let room = Self.mostResolvers - resolvers.count
+        let room = mostResolvers - resolvers.count
         for _ in 0..<min(room, max(1, slow), line.count) {
             guard let resolver = start(now, control), let next = line.first else { return }
-            if resolver.ask(next.name, now: now) { line.removeFirst() }
+            if resolver.ask(next.question, now: now) { line.removeFirst() }
         }
     }
 

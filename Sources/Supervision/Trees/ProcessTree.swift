@@ -45,13 +45,18 @@ final class Forest {
     /// At random, so that two supervisors seldom take the same; large, so that nobody
     /// misses what is not there (the usual limit is 819,200 bytes).
     private let marks: ClosedRange<UInt64>
+    /// Where the marks of the trees that live can be read after the supervisor's death.
+    private let register: TreeRegister?
 
-    /// `cgroups`: `nil` is by marks alone.
-    init(cgroups: CgroupForest?) {
+    /// `cgroups`: `nil` is by marks alone. Ends whatever an earlier supervisor of the same
+    /// `stateDirectory` has left.
+    init(cgroups: CgroupForest?, stateDirectory: String) {
         self.cgroups = cgroups
         hardMarkLimit = clinux_limit(CLINUX_LIMIT_MESSAGE_QUEUES).hard
         let largest = max(2, min(hardMarkLimit, 819_200)) - 1
         marks = largest / 2 + 1...largest
+        LostTrees(marks: TreeRegister.left(in: stateDirectory)).kill()
+        register = TreeRegister(directory: stateDirectory, marks: marks)
     }
 
     var usesCgroups: Bool { cgroups != nil }
@@ -64,6 +69,7 @@ final class Forest {
             mark = .random(in: marks)
         }
         usedMarks.insert(mark)
+        register?.insert(mark)
         return ProcessTree(bond: .mark(mark))
     }
 
@@ -118,7 +124,9 @@ final class Forest {
     func clear(_ tree: ProcessTree) {
         switch tree.bond {
         case .cgroup(let leaf): cgroups?.give(leaf)
-        case .mark(let mark): usedMarks.remove(mark)
+        case .mark(let mark):
+            usedMarks.remove(mark)
+            register?.remove(mark)
         }
     }
 

@@ -42,6 +42,18 @@ enum SmallFile {
     }
 
     private static func longContents(of descriptor: Int32) -> String? {
+        longBytes(of: descriptor).map { String(decoding: $0, as: UTF8.self) }
+    }
+
+    /// A file that is no text.
+    static func bytes(of path: String) -> [UInt8]? {
+        let raw = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+        guard raw >= 0 else { return nil }
+        let file = FileDescriptor(owning: raw)
+        return longBytes(of: file.raw)
+    }
+
+    private static func longBytes(of descriptor: Int32) -> [UInt8]? {
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65_536)
         while bytes.count < largestBytes {
@@ -50,6 +62,6 @@ enum SmallFile {
             if count == 0 { break }
             bytes += chunk.prefix(count)
         }
-        return String(decoding: bytes, as: UTF8.self)
+        return bytes
     }
 }

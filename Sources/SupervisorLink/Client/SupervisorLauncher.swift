@@ -33,15 +33,17 @@ public struct SupervisorLauncher: Sendable {
     /// A connection to the supervisor, which is started where none answers. Two gateways
     /// may start one at once: the state directory's lock lets one of them live.
     ///
+    /// - Parameter lane: which of the gateway's links it is for.
     /// - Throws: At once where a supervisor is started and cannot be one: it could not the next
     ///   time either.
-    public func connect() throws(SupervisorError) -> SupervisorSocket {
+    public func connect(lane: UInt32) throws(SupervisorError) -> SupervisorSocket {
         var failure = SupervisorError.lost("")
         var isOurs = false
         for _ in 0..<Self.attempts {
             do throws(SupervisorError) {
                 return try SupervisorSocket(
-                    path: socketPath, version: version, gatewayID: gatewayID, isFirst: isOurs)
+                    path: socketPath, version: version, gatewayID: gatewayID, lane: lane,
+                    isFirst: isOurs)
             } catch {
                 if case .protocolViolation = error { throw error }
                 failure = error

@@ -23,14 +23,15 @@ public struct SupervisorSocket: ~Copyable {
 
     /// Connects to `path` and shakes hands; each step takes at most `timeoutSeconds`.
     public init(
-        path: String, version: String, gatewayID: String, isFirst: Bool, timeoutSeconds: Int = 5
+        path: String, version: String, gatewayID: String, lane: UInt32, isFirst: Bool,
+        timeoutSeconds: Int = 5
     ) throws(SupervisorError) {
         let raw = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard raw >= 0 else { throw .lost(Self.failure("socket")) }
         let descriptor = LinuxIO.FileDescriptor(owning: raw)
         try Self.connect(raw, path: path, timeoutSeconds: timeoutSeconds)
         let (welcome, arena) = try Self.shakeHands(
-            raw, version: version, gatewayID: gatewayID)
+            raw, version: version, gatewayID: gatewayID, lane: lane)
         self.welcome = welcome
         self.arena = arena
         self.descriptor = descriptor
@@ -59,12 +60,13 @@ public struct SupervisorSocket: ~Copyable {
     }
 
     private static func shakeHands(
-        _ descriptor: Int32, version: String, gatewayID: String
+        _ descriptor: Int32, version: String, gatewayID: String, lane: UInt32
     ) throws(SupervisorError) -> (Welcome, ArenaMapping) {
         var hello = Hello()
         hello.protocol = protocolVersion
         hello.version = version
         hello.gatewayId = gatewayID
+        hello.lane = lane
         var command = Command()
         command.kind = .hello(hello)
         let frame = LinkFrame.encoded(command)

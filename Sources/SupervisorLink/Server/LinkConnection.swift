@@ -15,13 +15,13 @@ final class LinkConnection {
     let number: UInt64
     let descriptor: LinuxIO.FileDescriptor
     /// The pidfd of the gateway; -1 where it is this process, as in tests, or cannot be told.
-    private let peer: Int32
+    let peer: Int32
     /// Which gateway it is, once it has said Hello.
     var gatewayID = ""
+    /// Which of that gateway's links it is.
+    var lane: UInt32 = 0
     /// It has said Hello.
     var isGreeted = false
-    /// The supervisor has ended the link: what the gateway still says is not read.
-    var isFenced = false
     /// The poller asks for room to write.
     var isWaitingForRoom = false
 
@@ -49,39 +49,19 @@ final class LinkConnection {
         if peer >= 0 { close(peer) }
     }
 
-    /// Ends the link for the gateway, which may read its output memory until it has noticed. It
-    /// answers by closing its end.
-    func fence() {
-        isFenced = true
+    enum Reading {
+        case open
+        /// Closed by the peer, or the peer has sent something that is no command.
+        case over
+    }
+
+    /// Nothing is read or sent any more: the gateway reads the end of the link.
+    func end() {
         input = []
         output = []
         sentCount = 0
         attaching = nil
-        _ = shutdown(descriptor.raw, Int32(SHUT_WR))
-    }
-
-    /// Ends a gateway that does not let go of a link that has ended. Returns whether it could.
-    func killPeer() -> Bool {
-        peer >= 0 && clinux_pidfd_signal(peer, SIGKILL) == 0
-    }
-
-    /// Reads and drops. Whether the gateway has closed its end.
-    func isClosedByPeer(through scratch: UnsafeMutableRawBufferPointer) -> Bool {
-        while true {
-            switch descriptor.read(into: scratch) {
-            case .bytes: continue
-            case .later: return false
-            case .end, .failed: return true
-            }
-        }
-    }
-
-    enum Reading {
-        case open
-        /// By the peer.
-        case closed
-        /// The peer has sent something that is no command.
-        case violated
+        _ = shutdown(descriptor.raw, Int32(SHUT_RDWR))
     }
 
     // MARK: In
@@ -100,18 +80,18 @@ final class LinkConnection {
             into: UnsafeMutableRawBufferPointer(rebasing: scratch.prefix(room)))
         {
         case .later: return .open
-        case .end, .failed: return .closed
+        case .end, .failed: return .over
         case .bytes(let count):
             isBusy = count == room
             let bytes = UnsafeRawBufferPointer(rebasing: scratch.prefix(count))
             guard !input.isEmpty else {
-                guard let used = parse(bytes, handle) else { return .violated }
+                guard let used = parse(bytes, handle) else { return .over }
                 input.append(contentsOf: bytes[used...])
                 return .open
             }
             input.append(contentsOf: bytes)
             let used = input.withUnsafeBytes { parse($0, handle) }
-            guard let used else { return .violated }
+            guard let used else { return .over }
             // A large command leaves no large buffer behind.
             if used == input.count { input = [] } else { input.removeFirst(used) }
             return .open
@@ -127,10 +107,12 @@ final class LinkConnection {
         }
         switch reading {
         case .later: break
-        case .end, .failed: return .closed
+        case .end, .failed: return .over
         case .bytes(let count): held.have += count
         }
-        if held.have == held.bytes.count { return handle(held.command, held.bytes) ? .open : .violated }
+        if held.have == held.bytes.count {
+            return handle(held.command, held.bytes) ? .open : .over
+        }
         attaching = held
         return .open
     }

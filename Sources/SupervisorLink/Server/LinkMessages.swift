@@ -111,6 +111,10 @@ extension Reply {
                     $0.outputBytes = UInt64(census.outputBytes)
                     $0.spawned = census.spawned
                     $0.spawnUs = UInt64(census.spawnTime.nanoseconds / 1000)
+                    $0.ended = Dictionary(
+                        uniqueKeysWithValues: census.ended.map {
+                            (UInt32(bitPattern: $0.key.rawValue), $0.value)
+                        })
                 })
         }
     }

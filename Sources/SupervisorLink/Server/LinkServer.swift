@@ -44,8 +44,8 @@ final class LinkServer {
     private let scratch: UnsafeMutableRawBufferPointer
     private var spare = LinkServer.openSpare()
     private var links: [UInt64: LinkConnection] = [:]
-    /// Links that the supervisor has ended and the gateway has not, by when it must have.
-    private var fenced: [UInt64: Instant] = [:]
+    /// Links that have ended, of gateways that may not have noticed.
+    private var ghosts: [UInt64: LinkConnection] = [:]
     var linkCount: Int { links.count }
     private var nextNumber: UInt64 = 1
     /// Has output since the last flush.
@@ -55,8 +55,6 @@ final class LinkServer {
     private var lateDeadline: Instant?
     /// The shortest commands end within it; nobody notices as much more.
     private static let longestWait = Duration.milliseconds(1)
-    /// A gateway that is alive closes its end of a link that has ended within so long.
-    private static let fenceTime = Duration.seconds(10)
 
     init(_ configuration: SupervisorConfiguration, socketPath: String) throws {
         self.configuration = configuration
@@ -76,6 +74,7 @@ final class LinkServer {
     /// Returns after a shutdown.
     func run() throws {
         while !supervisor.isFinished { try turn() }
+        supervisor.close()
         // Whoever asked for the shutdown is told, where they listen.
         deliver()
     }
@@ -86,16 +85,16 @@ final class LinkServer {
                 accept()
             } else if let link = links[number] {
                 serve(link, readiness)
+            } else if let ghost = ghosts[number] {
+                lay(ghost)
             }
         }
-        if !fenced.isEmpty { killFenced() }
         deliver()
     }
 
     private func pollTimeout(atMost limit: Duration?) -> Duration? {
-        let deadlines = [lateDeadline, fenced.values.min()].compactMap { $0 }
-        guard let deadline = deadlines.min() else { return limit }
-        let wait = max(.zero, deadline - Instant.now())
+        guard let lateDeadline else { return limit }
+        let wait = max(.zero, lateDeadline - Instant.now())
         return limit.map { min($0, wait) } ?? wait
     }
 
@@ -133,52 +132,33 @@ final class LinkServer {
     private static func openSpare() -> Int32 { open("/dev/null", O_RDONLY | O_CLOEXEC) }
 
     private func serve(_ link: LinkConnection, _ readiness: Readiness) {
-        if link.isFenced {
-            if link.isClosedByPeer(through: scratch) { remove(link) }
-            return
-        }
         if readiness.contains(.output) { unflushed.insert(link.number) }
         guard !readiness.isDisjoint(with: [.input, .hangUp, .error]) else { return }
         let reading = link.receive(through: scratch) { command, attachment in
             handle(command, attachment, from: link)
         }
-        switch reading {
-        case .open: return
-        case .closed: remove(link)
-        case .violated: fence(link)
-        }
+        if case .over = reading { drop(link) }
     }
 
-    /// The gateway has closed the link, or has died: it reads nothing any more.
-    private func remove(_ link: LinkConnection) {
+    /// Ends a link. Its gateway may not have noticed, and read the blocks of the output memory
+    /// that it was told of: they are not used again before it makes another link in the place of
+    /// this one, or ends.
+    private func drop(_ link: LinkConnection) {
         guard links.removeValue(forKey: link.number) != nil else { return }
-        fenced[link.number] = nil
         supervisor.unwatch(link.descriptor.raw)
-        supervisor.linkClosed(link.number)
+        link.end()
+        guard link.isGreeted, link.peer >= 0,
+            (try? supervisor.watch(link.peer, .input, number: link.number)) != nil
+        else { return supervisor.linkClosed(link.number) }
+        ghosts[link.number] = link
+        supervisor.linkEnded(link.number)
     }
 
-    /// Ends a link whose gateway lives. Until that has closed its end it may read blocks of the
-    /// output memory that it was told of: they are not used again before.
-    private func fence(_ link: LinkConnection) {
-        guard links[link.number] != nil, !link.isFenced else { return }
-        guard link.isGreeted else { return remove(link) }
-        link.fence()
-        fenced[link.number] = .now() + Self.fenceTime
-        supervisor.linkFenced(link.number)
-        let changed: Void? = try? supervisor.changeWatch(
-            link.descriptor.raw, .input, number: link.number)
-        // It cannot be heard of: it is ended without being asked.
-        if changed == nil { fenced[link.number] = .now() }
-    }
-
-    /// A gateway that was stopped, or has lost its way, ends here: its callers find the next one.
-    private func killFenced() {
-        let now = Instant.now()
-        for (number, deadline) in fenced where deadline <= now {
-            fenced[number] = now + Self.fenceTime
-            guard let link = links[number] else { continue }
-            if !link.killPeer() { remove(link) }
-        }
+    /// The gateway has ended, or reads by another link.
+    private func lay(_ ghost: LinkConnection) {
+        guard ghosts.removeValue(forKey: ghost.number) != nil else { return }
+        supervisor.unwatch(ghost.peer)
+        supervisor.linkClosed(ghost.number)
     }
 
     // MARK: Out
@@ -188,7 +168,7 @@ final class LinkServer {
         while true {
             let notices = supervisor.takeNotices()
             for (number, notice) in notices {
-                guard let link = links[number], link.isGreeted, !link.isFenced else { continue }
+                guard let link = links[number], link.isGreeted else { continue }
                 link.append(Event(notice))
                 if notice.canWait { late.insert(number) } else { unflushed.insert(number) }
             }
@@ -217,15 +197,13 @@ final class LinkServer {
     }
 
     private func flush(_ link: LinkConnection) {
-        guard !link.isFenced else { return }
-        guard link.flush() else { return remove(link) }
-        guard !link.isOverfull else { return fence(link) }
+        guard link.flush(), !link.isOverfull else { return drop(link) }
         guard link.hasOutput != link.isWaitingForRoom else { return }
         link.isWaitingForRoom = link.hasOutput
         let interest: Readiness = link.hasOutput ? [.input, .output] : .input
         let changed: Void? = try? supervisor.changeWatch(
             link.descriptor.raw, interest, number: link.number)
-        if changed == nil { fence(link) }
+        if changed == nil { drop(link) }
     }
 
     // MARK: In
@@ -239,16 +217,22 @@ final class LinkServer {
             refuseUnknown(command.call, of: link)
             return true
         }
-        if case .hello(let hello) = kind { return welcome(link, hello.gatewayId) }
+        if case .hello(let hello) = kind { return welcome(link, hello) }
         guard link.isGreeted else { return false }
         act(kind, attachment, for: CallID(link: link.number, call: command.call))
         return true
     }
 
-    private func welcome(_ link: LinkConnection, _ gatewayID: String) -> Bool {
+    private func welcome(_ link: LinkConnection, _ hello: Hello) -> Bool {
         guard !link.isGreeted else { return false }
         link.isGreeted = true
-        link.gatewayID = gatewayID
+        link.gatewayID = hello.gatewayId
+        link.lane = hello.lane
+        let isReplaced = { (ghost: LinkConnection) in
+            !ghost.gatewayID.isEmpty && ghost.gatewayID == link.gatewayID
+                && ghost.lane == link.lane
+        }
+        for ghost in ghosts.values where isReplaced(ghost) { lay(ghost) }
         let welcome = Welcome.with {
             $0.protocol = Self.protocolVersion
             $0.version = configuration.version

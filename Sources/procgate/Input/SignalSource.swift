@@ -50,7 +50,7 @@ enum SignalSource {
     }
 
     /// The handler as an address: `SIG_IGN` is the number 1, and functions cannot be compared.
-    private static func isIgnored(_ number: Int32) -> Bool {
+    static func isIgnored(_ number: Int32) -> Bool {
         var action = sigaction()
         guard sigaction(number, nil, &action) == 0 else { return false }
         return unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == 1

@@ -52,7 +52,7 @@ enum EnvironmentOptions {
             switch form {
             case .value: arguments += ["--\(name)", value]
             case .list:
-                arguments += values(value).flatMap { ["--\(name)", $0] }
+                arguments += flagsJoined(values(value)).flatMap { ["--\(name)", $0] }
             case .flag: if try isSet(key, value) { arguments.append("--\(name)") }
             }
         }
@@ -69,6 +69,20 @@ enum EnvironmentOptions {
             let rest = part.drop(while: isSpace)
             let end = rest.lastIndex { !isSpace($0) }
             return end.map { String(rest[...$0]) }
+        }
+    }
+
+    /// `unix:PATH,token` is one address: its comma parts no values.
+    private static func flagsJoined(_ values: [String]) -> [String] {
+        values.reduce(into: []) { joined, value in
+            let flag = "," + value
+            if flag == ListenArgument.tokenSuffix, let last = joined.last, last.hasPrefix("unix:"),
+                !last.hasSuffix(flag)
+            {
+                joined[joined.count - 1] = last + flag
+            } else {
+                joined.append(value)
+            }
         }
     }
 

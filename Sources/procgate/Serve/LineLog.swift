@@ -30,15 +30,29 @@ struct LineLog: LogHandler {
     var logLevel = Logger.Level.info
     var metadata: Logger.Metadata = [:]
     private let format: LogFormat
+    private let writer: LineWriter
 
-    static func logger(_ label: String, level: Logger.Level, format: LogFormat) -> Logger {
-        var logger = Logger(label: label) { _ in LineLog(format: format) }
+    /// A logger whose lines go to `writer`.
+    static func logger(
+        _ label: String, level: Logger.Level, format: LogFormat, writer: LineWriter
+    ) -> Logger {
+        var logger = Logger(label: label) { _ in LineLog(format: format, writer: writer) }
         logger.logLevel = level
         return logger
     }
 
-    private init(format: LogFormat) {
+    /// Writes to standard error, and says there in the same format how many lines it had to drop.
+    static func standardErrorWriter(_ format: LogFormat) -> LineWriter {
+        LineWriter(descriptor: STDERR_FILENO) { dropped in
+            line(
+                format, .warning, "log lines were dropped: standard error was not read in time",
+                ["dropped": .stringConvertible(dropped)])
+        }
+    }
+
+    private init(format: LogFormat, writer: LineWriter) {
         self.format = format
+        self.writer = writer
     }
 
     subscript(metadataKey key: String) -> Logger.Metadata.Value? {
@@ -48,18 +62,39 @@ struct LineLog: LogHandler {
 
     func log(event: LogEvent) {
         let fields = metadata.merging(event.metadata ?? [:]) { _, new in new }
-            .sorted { $0.key < $1.key }
+        writer.add(Self.line(format, event.level, "\(event.message)", fields))
+    }
+
+    /// Of JSON's own: metadata of these names gets another one, so that no key comes twice.
+    private static let reserved: Set<String> = ["time", "level", "message"]
+
+    private static func line(
+        _ format: LogFormat, _ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata
+    ) -> String {
+        let fields = metadata.sorted { $0.key < $1.key }
         switch format {
         case .text:
-            var line =
-                "\(Self.timestamp()) \(event.level.rawValue) \(Self.plain("\(event.message)"))"
-            for (key, value) in fields { line += " \(key)=\(Self.word("\(value)"))" }
-            standardError(line)
+            var line = "\(timestamp()) \(level.rawValue) \(plain(message))"
+            for (key, value) in fields { line += " \(key)=\(word("\(value)"))" }
+            return line
         case .json:
-            var line = "{\"time\":\"\(Self.timestamp())\",\"level\":\"\(event.level.rawValue)\""
-            line += ",\"message\":\(Self.quoted("\(event.message)"))"
-            for (key, value) in fields { line += ",\(Self.quoted(key)):\(Self.quoted("\(value)"))" }
-            standardError(line + "}")
+            var line = "{\"time\":\"\(timestamp())\",\"level\":\"\(level.rawValue)\""
+            line += ",\"message\":\(quoted(message))"
+            for (key, value) in fields {
+                let name = reserved.contains(key) ? "field_" + key : key
+                line += ",\(quoted(name)):\(json(value))"
+            }
+            return line + "}"
+        }
+    }
+
+    /// Numbers and truth values as such, everything else as a string.
+    private static func json(_ value: Logger.MetadataValue) -> String {
+        guard case .stringConvertible(let value) = value else { return quoted("\(value)") }
+        switch value {
+        case let number as Double where number.isFinite: return "\(number)"
+        case is any BinaryInteger, is Bool: return "\(value)"
+        default: return quoted("\(value)")
         }
     }
 

@@ -3,13 +3,19 @@
 import ArgumentParser
 import GRPCWire
 
-/// `HOST:PORT`, `[v6]:PORT` or `unix:PATH`.
+/// `HOST:PORT`, `[v6]:PORT`, `unix:PATH` or `unix:PATH,token`.
 struct ListenArgument: ExpressibleByArgument, Equatable {
     let address: ListenAddress
+    /// On a unix socket: every call needs a token, whichever user it comes from.
+    var needsToken = false
 
     init?(argument: String) {
         if argument.hasPrefix("unix:") {
-            let given = argument.dropFirst("unix:".count)
+            var given = argument.dropFirst("unix:".count)
+            if given.hasSuffix(Self.tokenSuffix) {
+                needsToken = true
+                given.removeLast(Self.tokenSuffix.count)
+            }
             let path = absolute(String(given))
             guard !given.isEmpty, path.utf8.count > 1 else { return nil }
             address = .unix(path: path)
@@ -19,6 +25,8 @@ struct ListenArgument: ExpressibleByArgument, Equatable {
         address = .tcp(host: parts.host, port: Int(port))
     }
 
+    static let tokenSuffix = ",token"
+
     /// Nobody on another host reaches it.
     var isOfThisHost: Bool {
         guard case .tcp(let host, _) = address else { return true }
@@ -27,9 +35,13 @@ struct ListenArgument: ExpressibleByArgument, Equatable {
 
     /// Why it cannot be listened on, where that is known before it is tried.
     var problem: String? {
-        guard case .unix(let path) = address, path.utf8.count > SocketFile.longestPathBytes else {
-            return nil
+        guard case .unix(let path) = address else { return nil }
+        if path.contains(",") {
+            return
+                "\(path) has a comma: write unix:PATH, or unix:PATH,token where every call needs "
+                + "a token"
         }
+        guard path.utf8.count > SocketFile.longestPathBytes else { return nil }
         return
             "the path of a unix socket has at most \(SocketFile.longestPathBytes) bytes: \(path) has "
             + "\(path.utf8.count)"

@@ -13,7 +13,7 @@ struct ProcessOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "The user for commands whose request sets no run_as. (default: the gateway's own)",
+            "The user for commands whose request sets no run_as. (default: the gateway's own user)",
             valueName: "user"))
     var defaultUser: String?
 
@@ -65,6 +65,9 @@ struct ProcessOptions: ParsableArguments {
             throw ValidationError("--state-directory names no directory")
         }
         guard defaultUser != "" else { throw ValidationError("--default-user names nobody") }
+        if let problem = defaultUser.flatMap({ userNameProblem($0, "--default-user") }) {
+            throw ValidationError(problem)
+        }
         if let stateDirectory, let problem = socketProblem(absolute(stateDirectory)) {
             throw ValidationError(problem)
         }
@@ -158,4 +161,12 @@ struct ProcessOptions: ParsableArguments {
         if let defaultUser { arguments += ["--default-user", defaultUser] }
         return arguments
     }
+}
+
+/// Why `name` cannot be a user's name. User services are asked only for names of usual length.
+func userNameProblem(_ name: String, _ option: String) -> String? {
+    let count = name.utf8.count
+    guard count > UserNames.longestBytes else { return nil }
+    return "\(option): a user name has at most \(UserNames.longestBytes) bytes, and this one has "
+        + "\(count)"
 }

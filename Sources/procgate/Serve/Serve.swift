@@ -21,17 +21,22 @@ struct Serve: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "HOST:PORT, [v6]:PORT or unix:PATH; may be repeated; port 0 takes a free one. "
-                + "(default: 127.0.0.1:7070)", valueName: "address"))
+            "HOST:PORT, [v6]:PORT or unix:PATH; may be repeated; port 0 takes a free one. On a "
+                + "unix socket the gateway's user and root need no token, unless it is "
+                + "unix:PATH,token. (default: 127.0.0.1:7070)", valueName: "address"))
     var listen: [ListenArgument] = []
 
-    @Option(help: "Who may call: lines of TOKEN or NAME TOKEN. (default: made at RUNTIME/token)")
+    @Option(
+        help: """
+            Who may call: lines of TOKEN or NAME TOKEN; read again on SIGHUP. (default: made at \
+            RUNTIME/token)
+            """)
     var tokenFile: String?
 
     @Flag(help: "Anybody who can reach the address may run anything: loopback and unix only.")
     var noToken = false
 
-    @Option(help: "PEM; TLS 1.2 or later, ALPN h2; read anew on SIGHUP.")
+    @Option(help: "PEM; TLS 1.2 or later, ALPN h2; read again on SIGHUP.")
     var tlsCertificate: String?
 
     @Option(help: "PEM; the certificate's key.")
@@ -99,8 +104,17 @@ struct Serve: AsyncParsableCommand {
         guard !noToken || tokenFile == nil else {
             throw ValidationError("--no-token and --token-file contradict each other")
         }
-        guard maxMessageBytes.bytes >= 1, maxMessageBytes.bytes <= 1 << 30 else {
-            throw ValidationError("--max-message-bytes is between 1B and 1GiB")
+        guard !noToken || !listen.contains(where: \.needsToken) else {
+            throw ValidationError("--no-token and --listen unix:PATH,token contradict each other")
+        }
+        guard metricsListen?.needsToken != true else {
+            throw ValidationError("--metrics-listen: metrics are served without a token")
+        }
+        if let problem = allowUser.compactMap({ userNameProblem($0, "--allow-user") }).first {
+            throw ValidationError(problem)
+        }
+        guard Self.messageBytes.contains(maxMessageBytes.bytes) else {
+            throw ValidationError("--max-message-bytes is between 64KiB and 1GiB")
         }
         guard maxConnections > 0, maxStreams > 0 else {
             throw ValidationError("--max-connections and --max-streams are at least 1")
@@ -109,11 +123,30 @@ struct Serve: AsyncParsableCommand {
 
     func run() async throws {
         signal(SIGPIPE, SIG_IGN)
+        // A log file that has reached the limit of file sizes is an error of its writer.
+        signal(SIGXFSZ, SIG_IGN)
         MemoryPolicy.apply()
+        let log = LineLog.standardErrorWriter(logFormat)
+        let output = LineWriter(descriptor: STDOUT_FILENO) { "\($0) lines were dropped" }
+        defer {
+            output.end(within: Self.lastLinesNanoseconds)
+            log.end(within: Self.lastLinesNanoseconds)
+        }
+        try await serve(log, output)
+        throw ExitCode.success
+    }
+
+    /// At the end, for lines that nobody has read yet.
+    private static let lastLinesNanoseconds = 1_000_000_000
+
+    private func serve(_ log: LineWriter, _ output: LineWriter) async throws {
+        let terminal = ControllingTerminal()
         let signals = try SignalSource.take(
             [SIGTERM, SIGINT, SIGHUP], evenIgnored: true)
-        let logger = LineLog.logger("procgate", level: logLevel.level, format: logFormat)
-        let configuration = try gatewayConfiguration()
+        let logger = LineLog.logger(
+            "procgate", level: logLevel.level, format: logFormat, writer: log)
+        var configuration = try gatewayConfiguration()
+        configuration.droppedLogLines = { log.dropped }
         let gateway: Gateway
         do {
             gateway = try await Gateway.start(configuration, logger: logger)
@@ -122,78 +155,23 @@ struct Serve: AsyncParsableCommand {
         }
         // The supervisor, started before, gives its processes the limit that was there.
         DescriptorLimit.raise()
-        for address in gateway.addresses { standardOutput("listening on \(address)") }
-        if let address = gateway.metricsAddress { standardOutput("metrics on \(address)") }
+        for address in gateway.addresses { output.add("listening on \(address)") }
+        if let address = gateway.metricsAddress { output.add("metrics on \(address)") }
         if printExamples, let address = gateway.addresses.first {
             for line in CallExamples.lines(address: "\(address)", tokenFile: tokenPath) {
-                standardOutput(line)
+                output.add(line)
             }
         }
+        output.end()
         MemoryPolicy.letGoOfStartUp(isAlone: false)
-        await serve(gateway, signals, logger)
-        throw ExitCode.success
+        let lifetime = GatewayLifetime(
+            gateway: gateway, logger: logger, terminal: terminal, certificates: certificates)
+        await lifetime.run(signals)
     }
 
-    private enum Event {
-        case reload
-        case end
-        case drained
-    }
-
-    /// Until the gateway has ended: by the first SIGTERM or SIGINT in order, by the
-    /// second at once.
-    private func serve(
-        _ gateway: Gateway, _ signals: AsyncStream<Int32>, _ logger: Logger
-    ) async {
-        // More than anybody means: a reload, an end, an end at once.
-        let (events, feed) = AsyncStream.makeStream(
-            of: Event.self, bufferingPolicy: .bufferingOldest(8))
-        let forwarding = Task {
-            for await number in signals { feed.yield(number == SIGHUP ? .reload : .end) }
-        }
-        defer { forwarding.cancel() }
-        var isEnding = false
-        for await event in events {
-            switch event {
-            case .reload: reload(gateway, logger)
-            case .end where isEnding:
-                logger.notice("ending now")
-                return await gateway.stopNow()
-            case .end:
-                isEnding = true
-                logger.notice("draining")
-                Task {
-                    await gateway.drain()
-                    feed.yield(.drained)
-                }
-            case .drained:
-                return
-            }
-        }
-    }
-
-    /// Reads the certificates anew; tokens are read when the gateway starts, and then never.
-    private func reload(_ gateway: Gateway, _ logger: Logger) {
-        guard tlsCertificate != nil else {
-            return logger.notice("nothing to read anew: there are no certificates")
-        }
-        do {
-            try checkCertificates()
-            try gateway.reloadCertificates()
-            logger.notice("certificates read anew")
-        } catch {
-            logger.error("the certificates stay as they were", metadata: ["error": "\(error)"])
-        }
-    }
-
-    private func checkCertificates() throws(Failure) {
-        if let tlsCertificate {
-            try PEMFile.check(tlsCertificate, holds: .certificate, for: "--tls-certificate")
-        }
-        if let tlsKey { try PEMFile.check(tlsKey, holds: .key, for: "--tls-key") }
-        if let tlsClientCa {
-            try PEMFile.check(tlsClientCa, holds: .certificate, for: "--tls-client-ca")
-        }
+    private var certificates: CertificateOptions {
+        CertificateOptions(
+            certificate: tlsCertificate, key: tlsKey, clientAuthority: tlsClientCa)
     }
 
     /// Metrics have neither TLS nor a token.
@@ -207,7 +185,7 @@ struct Serve: AsyncParsableCommand {
     private func gatewayConfiguration() throws(Failure) -> GatewayConfiguration {
         let state = try processes.resolvedStateDirectory()
         try processes.checkDefaultUser()
-        try checkCertificates()
+        try certificates.check()
         try checkMetricsListen()
         try RuntimeDirectory.make(state)
         let policy = GatewayPolicy(
@@ -223,6 +201,13 @@ struct Serve: AsyncParsableCommand {
         var configuration = GatewayConfiguration(policy: policy, supervisor: launcher)
         if !listen.isEmpty { configuration.listen = listen.map(\.address) }
         configuration.tokens = try tokens()
+        configuration.tokenSockets = Set(
+            listen.compactMap { argument in
+                guard argument.needsToken, case .unix(let path) = argument.address else {
+                    return nil
+                }
+                return path
+            })
         if let tlsCertificate, let tlsKey {
             configuration.certificates = CertificateFiles(
                 certificate: tlsCertificate, key: tlsKey, clientAuthority: tlsClientCa)
@@ -241,16 +226,20 @@ struct Serve: AsyncParsableCommand {
     private var tokenPath: String? {
         if noToken { return nil }
         if let tokenFile { return tokenFile }
-        if tlsClientCa != nil { return nil }
+        if tlsClientCa != nil, !listen.contains(where: \.needsToken) { return nil }
         return ((try? RuntimeDirectory.path()) ?? "RUNTIME") + "/token"
     }
+
+    /// Of `--max-message-bytes`. Below, requests without a payload would be refused: reflection
+    /// takes 64 KiB.
+    private static let messageBytes: ClosedRange<UInt64> = 1 << 16...1 << 30
 
     private func tokens() throws(Failure) -> TokenFile? {
         guard !noToken else { return nil }
         do throws(TokenFileError) {
             if let tokenFile { return try TokenFile(reading: tokenFile) }
-            // Callers are known by their certificates.
-            if tlsClientCa != nil { return nil }
+            // Callers are known by their certificates, unless a unix socket needs a token.
+            if tlsClientCa != nil, !listen.contains(where: \.needsToken) { return nil }
             return try defaultTokens()
         } catch {
             throw Failure(error.description)

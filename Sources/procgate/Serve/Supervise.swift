@@ -40,7 +40,7 @@ struct Supervise: ParsableCommand {
             return try runSupervisor(configuration) {
                 let line = SupervisorReport.listening.line(
                     stateDirectory: configuration.stateDirectory)
-                standardOutput(line)
+                printIfRead(line)
                 // Whoever started it has read that line; nothing else is ever printed.
                 let null = open("/dev/null", O_WRONLY | O_CLOEXEC)
                 if null >= 0 {
@@ -65,6 +65,15 @@ struct Supervise: ParsableCommand {
     private var prefix: String { reportFailure ? "" : "cannot supervise: " }
 
     private func report(_ report: SupervisorReport) {
-        standardOutput(report.line(stateDirectory: ""))
+        printIfRead(report.line(stateDirectory: ""))
     }
+
+    /// The processes do not wait for a reader: after a second the line is given up.
+    private func printIfRead(_ line: String) {
+        var room = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
+        guard poll(&room, 1, Self.readMilliseconds) > 0 else { return }
+        standardOutput(line)
+    }
+
+    private static let readMilliseconds: Int32 = 1_000
 }

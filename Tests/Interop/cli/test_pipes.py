@@ -41,9 +41,9 @@ def test_an_archive_goes_in_and_comes_out_whole(served, tmp_path):
         assert (tmp_path / "in" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
-@pytest.mark.parametrize("limit", ["64KiB", "1KiB", "320B"])
+@pytest.mark.parametrize("limit", ["64KiB", "100000B"])
 def test_input_fits_the_messages_that_the_gateway_takes(limit, tmp_path):
-    typed = os.urandom(3_000_000 if limit == "64KiB" else 20_000)
+    typed = os.urandom(3_000_000)
     (tmp_path / "typed").write_bytes(typed)
     with gateway("--max-message-bytes", limit) as g:
         client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}

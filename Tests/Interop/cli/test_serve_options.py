@@ -1,13 +1,17 @@
 """What `serve` says of options that it cannot work with: one line that names the right one."""
 
+import contextlib
+import fcntl
 import os
+import pty
 import signal
 import socket
+import termios
 
 import pytest
 
 from certificates import Authority
-from gateway import eventually, gateway, procgate
+from gateway import alive, eventually, gateway, procgate
 
 
 def refused(status, *words, **settings):
@@ -128,12 +132,110 @@ def test_sighup_says_what_was_read_anew(tmp_path):
         g.process.send_signal(signal.SIGHUP)
         return eventually(lambda: g.log()[before:].endswith("\n") and g.log()[before:])
 
-    with gateway() as g:
+    with gateway("--no-token") as g:
         told = answer(g)
-        assert "nothing to read anew" in told and "notice" in told
+        assert "nothing to reload" in told and "notice" in told
     certificate, key = Authority(tmp_path / "ca").issue("anew")
     with gateway("--tls-certificate", certificate, "--tls-key", key) as g:
-        assert "certificates read anew" in answer(g)
+        told = answer(g)
+        assert "reloaded" in told
+        assert all(str(path) in told for path in (g.home / "token", certificate, key))
         certificate.unlink()
         told = answer(g)
-        assert "the certificates stay" in told and str(certificate) in told
+        assert "certificates in use stay" in told and f"{certificate}: No such file" in told
+
+
+@pytest.mark.parametrize("option", ["--allow-user", "--default-user"])
+def test_a_user_name_that_no_user_has_is_refused_by_its_length(option):
+    told = refused(64, option, "x" * 257)
+    assert option in told and "256 bytes" in told and "257" in told
+    # This one is looked up.
+    if option == "--default-user":
+        assert "no such user" in refused(1, option, "x" * 256)
+    else:
+        with gateway(option, "x" * 256):
+            pass
+
+
+@pytest.mark.parametrize("size", ["0B", "1B", "1", "65535B", "1025MiB"])
+def test_a_largest_message_in_which_no_request_fits_is_wrong_usage(size):
+    told = refused(64, "--max-message-bytes", size)
+    assert "--max-message-bytes is between 64KiB and 1GiB" in told
+
+
+def test_every_rpc_works_with_the_smallest_messages():
+    with gateway("--max-message-bytes", "64KiB") as g:
+        client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
+        for words in (("info",), ("exec", "--", "echo", "x" * 60_000), ("ps",)):
+            done = procgate(*words, environment=client)
+            assert done.returncode == 0, done.stderr
+
+
+def test_a_token_demanded_by_a_socket_contradicts_no_token(tmp_path):
+    address = f"unix:{tmp_path}/a.sock,token"
+    assert "--no-token" in refused(64, "--listen", address, "--no-token")
+    assert "without a token" in refused(64, "--metrics-listen", address)
+    assert "comma" in refused(64, "--listen", f"unix:{tmp_path}/a.sock,tokens")
+
+
+class Terminal:
+    """A pseudo-terminal that becomes the controlling one of what is started with `take`."""
+
+    def __init__(self):
+        self.master, self.slave = pty.openpty()
+
+    def take(self):
+        os.setsid()
+        fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
+
+    def close(self):
+        for end in (self.master, self.slave):
+            os.close(end)
+
+
+@contextlib.contextmanager
+def in_a_terminal(before=lambda: None, **settings):
+    terminal = Terminal()
+
+    def take():
+        terminal.take()
+        before()
+
+    with gateway(start=False, **settings) as g:
+        g.popen = {"preexec_fn": take}
+        g.start()
+        g.terminal = terminal
+        yield g
+
+
+def test_a_gateway_whose_terminal_is_closed_ends_in_order():
+    with in_a_terminal() as g:
+        supervisor = g.supervisor
+        id = procgate(
+            "start", "--", "sleep 1000",
+            environment={"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token},
+        )  # fmt: skip
+        assert id.returncode == 0
+        g.terminal.close()
+        assert g.wait() == 0
+        assert "the terminal is gone" in g.log()
+        eventually(lambda: not alive(supervisor), what="the supervisor's end")
+
+
+def test_a_sighup_by_hand_reloads_in_a_terminal():
+    with in_a_terminal() as g:
+        for count in (1, 2):
+            g.process.send_signal(signal.SIGHUP)
+            eventually(lambda: g.log().count("reloaded") == count, what="another reload")
+        g.close_channels()
+        g.stop()
+        g.terminal.close()
+
+
+def test_a_gateway_under_nohup_outlives_its_terminal():
+    with in_a_terminal(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as g:
+        g.terminal.close()
+        # The kernel has sent a SIGHUP by now, or this one is the first.
+        g.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "reloaded" in g.log(), what="a reload")
+        assert g.process.poll() is None

@@ -200,6 +200,12 @@ void   procgate__internal__census_reply__processes_entry__init
   static const Procgate__Internal__CensusReply__ProcessesEntry init_value = PROCGATE__INTERNAL__CENSUS_REPLY__PROCESSES_ENTRY__INIT;
   *message = init_value;
 }
+void   procgate__internal__census_reply__ended_entry__init
+                     (Procgate__Internal__CensusReply__EndedEntry         *message)
+{
+  static const Procgate__Internal__CensusReply__EndedEntry init_value = PROCGATE__INTERNAL__CENSUS_REPLY__ENDED_ENTRY__INIT;
+  *message = init_value;
+}
 void   procgate__internal__census_reply__init
                      (Procgate__Internal__CensusReply         *message)
 {
@@ -545,7 +551,7 @@ const ProtobufCMessageDescriptor procgate__internal__command__descriptor =
   (ProtobufCMessageInit) procgate__internal__command__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__hello__field_descriptors[3] =
+static const ProtobufCFieldDescriptor procgate__internal__hello__field_descriptors[4] =
 {
   {
     "field_1",
@@ -583,16 +589,29 @@ static const ProtobufCFieldDescriptor procgate__internal__hello__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "lane",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Hello, lane),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__hello__field_indices_by_name[] = {
   0,   /* field[0] = field_1 */
   2,   /* field[2] = gateway_id */
+  3,   /* field[3] = lane */
   1,   /* field[1] = version */
 };
 static const ProtobufCIntRange procgate__internal__hello__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor procgate__internal__hello__descriptor =
 {
@@ -602,7 +621,7 @@ const ProtobufCMessageDescriptor procgate__internal__hello__descriptor =
   "Procgate__Internal__Hello",
   "procgate.internal",
   sizeof(Procgate__Internal__Hello),
-  3,
+  4,
   procgate__internal__hello__field_descriptors,
   procgate__internal__hello__field_indices_by_name,
   1,  procgate__internal__hello__number_ranges,
@@ -2711,7 +2730,58 @@ const ProtobufCMessageDescriptor procgate__internal__census_reply__processes_ent
   (ProtobufCMessageInit) procgate__internal__census_reply__processes_entry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__census_reply__field_descriptors[4] =
+static const ProtobufCFieldDescriptor procgate__internal__census_reply__ended_entry__field_descriptors[2] =
+{
+  {
+    "key",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__CensusReply__EndedEntry, key),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "value",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__CensusReply__EndedEntry, value),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned procgate__internal__census_reply__ended_entry__field_indices_by_name[] = {
+  0,   /* field[0] = key */
+  1,   /* field[1] = value */
+};
+static const ProtobufCIntRange procgate__internal__census_reply__ended_entry__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor procgate__internal__census_reply__ended_entry__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "procgate.internal.CensusReply.EndedEntry",
+  "EndedEntry",
+  "Procgate__Internal__CensusReply__EndedEntry",
+  "procgate.internal",
+  sizeof(Procgate__Internal__CensusReply__EndedEntry),
+  2,
+  procgate__internal__census_reply__ended_entry__field_descriptors,
+  procgate__internal__census_reply__ended_entry__field_indices_by_name,
+  1,  procgate__internal__census_reply__ended_entry__number_ranges,
+  (ProtobufCMessageInit) procgate__internal__census_reply__ended_entry__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor procgate__internal__census_reply__field_descriptors[5] =
 {
   {
     "processes",
@@ -2761,8 +2831,21 @@ static const ProtobufCFieldDescriptor procgate__internal__census_reply__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "ended",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Procgate__Internal__CensusReply, n_ended),
+    offsetof(Procgate__Internal__CensusReply, ended),
+    &procgate__internal__census_reply__ended_entry__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__census_reply__field_indices_by_name[] = {
+  4,   /* field[4] = ended */
   1,   /* field[1] = output_bytes */
   0,   /* field[0] = processes */
   3,   /* field[3] = spawn_us */
@@ -2771,7 +2854,7 @@ static const unsigned procgate__internal__census_reply__field_indices_by_name[] 
 static const ProtobufCIntRange procgate__internal__census_reply__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor procgate__internal__census_reply__descriptor =
 {
@@ -2781,7 +2864,7 @@ const ProtobufCMessageDescriptor procgate__internal__census_reply__descriptor =
   "Procgate__Internal__CensusReply",
   "procgate.internal",
   sizeof(Procgate__Internal__CensusReply),
-  4,
+  5,
   procgate__internal__census_reply__field_descriptors,
   procgate__internal__census_reply__field_indices_by_name,
   1,  procgate__internal__census_reply__number_ranges,

@@ -50,6 +50,7 @@ typedef struct Procgate__Internal__ListEntry Procgate__Internal__ListEntry;
 typedef struct Procgate__Internal__ListReply Procgate__Internal__ListReply;
 typedef struct Procgate__Internal__CensusReply Procgate__Internal__CensusReply;
 typedef struct Procgate__Internal__CensusReply__ProcessesEntry Procgate__Internal__CensusReply__ProcessesEntry;
+typedef struct Procgate__Internal__CensusReply__EndedEntry Procgate__Internal__CensusReply__EndedEntry;
 typedef struct Procgate__Internal__StdinReply Procgate__Internal__StdinReply;
 typedef struct Procgate__Internal__Done Procgate__Internal__Done;
 typedef struct Procgate__Internal__ShutdownReply Procgate__Internal__ShutdownReply;
@@ -128,10 +129,11 @@ struct  Procgate__Internal__Hello
   uint32_t field_1;
   ProtobufCBinaryData version;
   ProtobufCBinaryData gateway_id;
+  uint32_t lane;
 };
 #define PROCGATE__INTERNAL__HELLO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__hello__descriptor) \
-    , 0, {0,NULL}, {0,NULL} }
+    , 0, {0,NULL}, {0,NULL}, 0 }
 
 
 struct  Procgate__Internal__Start
@@ -545,6 +547,17 @@ struct  Procgate__Internal__CensusReply__ProcessesEntry
     , 0, 0 }
 
 
+struct  Procgate__Internal__CensusReply__EndedEntry
+{
+  ProtobufCMessage base;
+  uint32_t key;
+  uint64_t value;
+};
+#define PROCGATE__INTERNAL__CENSUS_REPLY__ENDED_ENTRY__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__census_reply__ended_entry__descriptor) \
+    , 0, 0 }
+
+
 struct  Procgate__Internal__CensusReply
 {
   ProtobufCMessage base;
@@ -553,10 +566,12 @@ struct  Procgate__Internal__CensusReply
   uint64_t output_bytes;
   uint64_t spawned;
   uint64_t spawn_us;
+  size_t n_ended;
+  Procgate__Internal__CensusReply__EndedEntry **ended;
 };
 #define PROCGATE__INTERNAL__CENSUS_REPLY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__census_reply__descriptor) \
-    , 0,NULL, 0, 0, 0 }
+    , 0,NULL, 0, 0, 0, 0,NULL }
 
 
 struct  Procgate__Internal__StdinReply
@@ -758,6 +773,9 @@ void   procgate__internal__list_reply__init
 /* Procgate__Internal__CensusReply__ProcessesEntry methods */
 void   procgate__internal__census_reply__processes_entry__init
                      (Procgate__Internal__CensusReply__ProcessesEntry         *message);
+/* Procgate__Internal__CensusReply__EndedEntry methods */
+void   procgate__internal__census_reply__ended_entry__init
+                     (Procgate__Internal__CensusReply__EndedEntry         *message);
 /* Procgate__Internal__CensusReply methods */
 void   procgate__internal__census_reply__init
                      (Procgate__Internal__CensusReply         *message);
@@ -886,6 +904,9 @@ typedef void (*Procgate__Internal__ListReply_Closure)
 typedef void (*Procgate__Internal__CensusReply__ProcessesEntry_Closure)
                  (const Procgate__Internal__CensusReply__ProcessesEntry *message,
                   void *closure_data);
+typedef void (*Procgate__Internal__CensusReply__EndedEntry_Closure)
+                 (const Procgate__Internal__CensusReply__EndedEntry *message,
+                  void *closure_data);
 typedef void (*Procgate__Internal__CensusReply_Closure)
                  (const Procgate__Internal__CensusReply *message,
                   void *closure_data);
@@ -955,6 +976,7 @@ extern const ProtobufCMessageDescriptor procgate__internal__list_entry__descript
 extern const ProtobufCMessageDescriptor procgate__internal__list_reply__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__census_reply__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__census_reply__processes_entry__descriptor;
+extern const ProtobufCMessageDescriptor procgate__internal__census_reply__ended_entry__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__stdin_reply__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__done__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__shutdown_reply__descriptor;
