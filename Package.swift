@@ -195,6 +195,7 @@ if Context.environment["PROCGATE_FUZZ"] != nil {
                 "HTTP2", "GRPCWire", "Protobuf", "ProcgateV1", "ProcgateInternal", "GRPCProtos",
                 "OutputLog", "Supervision", "SupervisorLink", "LinuxIO", "CLinux",
                 "ProcgateServer", .product(name: "NIOEmbedded", package: "swift-nio"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ] + nio,
             path: "Tests/Fuzz/Targets",
             swiftSettings: swift))
