@@ -277,8 +277,8 @@ def test_a_slow_reader_that_goes_holds_back_no_other_one():
 # What a process prints whose reader is slow, and the most of it that is on the way while that reader
 # stands still: the gateway's window is 8 MiB, the kernel's buffers for each of two connections hold
 # 10 MiB (tcp_wmem and tcp_rmem), and a proxy and the client have theirs.
-PRINTED = 512 * MiB
-ON_THE_WAY = PRINTED // 4
+PRINTED = 256 * MiB
+ON_THE_WAY = PRINTED // 2
 
 
 def arrives_whole(ran, events, progress):
