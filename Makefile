@@ -20,8 +20,15 @@ TEST_PACKAGES := python3-venv nghttp2-client nghttp2-proxy nginx-light \
 # What the benchmark runs, besides.
 BENCH_PACKAGES := python3-venv nghttp2-client nghttp2-server libssl-dev openssl util-linux gcc \
 	libc6-dev
+# What counts.
+COUNT_PACKAGES := valgrind strace binutils
+# What the fuzzers are built with, besides: nghttp2 and protobuf-c come from Debian's sources.
+FUZZ_PACKAGES := dpkg-dev debian-archive-keyring
+# How long `make fuzz` runs each of them.
+SECONDS_EACH ?= 600
 
-.PHONY: all setup setup-tests build build-interop run man test test-swift test-interop test-outside bench generate check format lint clean
+.PHONY: all setup setup-tests build build-interop run man test test-swift test-interop test-outside \
+	counts fuzz fuzz-build fuzz-quick sanitize sanitize-thread bench generate check format lint clean
 
 all: build
 
@@ -46,6 +53,7 @@ test: setup-tests
 	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory check lint
 	@$(MAKE) --no-print-directory test-swift test-interop
+	@$(MAKE) --no-print-directory counts fuzz-quick
 
 # The supervisor's tests reap every child of their process: they have one of their own.
 test-swift: export PROCGATE = $(CURDIR)/.build/release/procgate
@@ -67,6 +75,30 @@ test-interop: build-interop $(VENV)/installed
 # minutes: it builds the client, and all below it, anew.
 test-outside: build
 	Tests/OutsidePackage/run
+
+# Fuzzers in a build of their own: see Tests/Fuzz/README.md.
+fuzz-build: setup
+	@$(call install,$(FUZZ_PACKAGES))
+	@Tests/Fuzz/build
+
+fuzz-quick: fuzz-build
+	@Tests/Fuzz/run quick 10
+
+fuzz: fuzz-build
+	@Tests/Fuzz/run quick $(SECONDS_EACH)
+
+# Instructions, allocations and system calls of a call, against Tests/Counts/thresholds.json.
+counts: build $(VENV)/installed
+	@$(call install,$(COUNT_PACKAGES))
+	@$(VENV)/bin/python Tests/Counts/count.py
+
+# Every test with AddressSanitizer, and UndefinedBehaviorSanitizer in this package's C.
+sanitize: setup-tests
+	Tests/Sanitizers/run address
+
+# The Swift tests with ThreadSanitizer. Nightly: it takes long.
+sanitize-thread: setup-tests
+	Tests/Sanitizers/run thread
 
 $(VENV)/installed: Tests/Interop/requirements.txt
 	@$(call install,python3-venv)
@@ -95,7 +127,7 @@ lint:
 	$(SWIFT) format lint --strict --parallel --recursive $(FORMATTED)
 
 clean:
-	rm -rf .build $(VENV)
+	rm -rf .build .build-* $(VENV)
 
 # Installs those of the named Debian packages that are missing.
 define install

@@ -13,6 +13,12 @@ let nio: [Target.Dependency] = [
     .product(name: "NIOPosix", package: "swift-nio"),
 ]
 
+/// The C of this package says where its behaviour is undefined, in builds with a sanitizer: see
+/// `Tests/Sanitizers`.
+let c: [CSetting] =
+    Context.environment["PROCGATE_SANITIZE"] == nil
+    ? [] : [.unsafeFlags(["-fsanitize=undefined"])]
+
 /// A Swift target of this package with the settings that all of them share.
 func swiftTarget(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: swift)
@@ -50,8 +56,8 @@ let package = Package(
             name: "CProtobufC", pkgConfig: "libprotobuf-c",
             providers: [.apt(["libprotobuf-c-dev"]), .brew(["protobuf-c"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
-        .target(name: "CLinux"),
-        .target(name: "CProtos", dependencies: ["CProtobufC"]),
+        .target(name: "CLinux", cSettings: c),
+        .target(name: "CProtos", dependencies: ["CProtobufC"], cSettings: c),
         .target(name: "CGRPCTesting", dependencies: ["CProtobufC"]),
         .target(name: "CTestProtos", dependencies: ["CProtobufC"], path: "Tests/CTestProtos"),
 
@@ -179,3 +185,18 @@ let package = Package(
             ] + nio),
     ]
 )
+
+// The fuzzers, which link a main of the compiler's own: only where `make fuzz` asks for them.
+if Context.environment["PROCGATE_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "fuzz",
+            dependencies: [
+                "HTTP2", "GRPCWire", "Protobuf", "ProcgateV1", "ProcgateInternal", "GRPCProtos",
+                "OutputLog", "Supervision", "SupervisorLink", "LinuxIO", "CLinux",
+                "ProcgateServer", .product(name: "NIOEmbedded", package: "swift-nio"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ] + nio,
+            path: "Tests/Fuzz/Targets",
+            swiftSettings: swift))
+}

@@ -31,11 +31,16 @@ public struct LogCursor: Sendable {
 
     public var isBetweenRecords: Bool { restOfRecord == 0 }
 
+    /// The log holds what is no record, or one that is longer than its segment, where the next
+    /// record should be. Nothing more can be read: `place` says `.end`.
+    public private(set) var isCorrupt = false
+
     /// The segment that the rest of a record is still to be read from.
     public var pinned: UInt64? { restOfRecord > 0 ? located?.segment.ordinal : nil }
 
     /// What can be read now.
     public mutating func place(in log: borrowing LogIndex) -> Place {
+        if isCorrupt { return .end }
         if restOfRecord > 0, let located {
             // The segment may have been retired: what was known of it is still there.
             let segment = log.segment(ordinal: located.segment.ordinal) ?? located.segment
@@ -50,7 +55,10 @@ public struct LogCursor: Sendable {
             self.located?.segment = segment
             return .bytes(segment.end - located.offset)
         }
-        guard locate(in: log), let located else { return .dropped(log.firstSeq) }
+        guard locate(in: log), let located else {
+            isCorrupt = true
+            return .end
+        }
         return .bytes(located.segment.end - located.offset)
     }
 
@@ -66,23 +74,31 @@ public struct LogCursor: Sendable {
     /// `place` said `.bytes`.
     public func header(in log: borrowing LogIndex) -> RecordHeader? {
         let bytes = bytes(in: log)
-        guard bytes.count >= RecordLayout.headerSize, let start = bytes.baseAddress else {
-            return nil
-        }
-        return RecordLayout.read(at: start)
+        return Self.header(at: bytes)
+    }
+
+    /// The header at the start of `bytes`, which end with their segment. `nil` where there is no
+    /// complete record.
+    private static func header(at bytes: UnsafeRawBufferPointer) -> RecordHeader? {
+        guard bytes.count >= RecordLayout.headerSize, let start = bytes.baseAddress,
+            let header = RecordLayout.read(at: start), header.recordSize <= bytes.count
+        else { return nil }
+        return header
     }
 
     /// Moves on by `count` of the bytes that `place` gave.
     public mutating func advance(_ count: Int, in log: borrowing LogIndex) {
         guard var located else { return }
-        let start = log.arena.bytes(from: located.segment.offset)
+        let segment = UnsafeRawBufferPointer(
+            rebasing: log.arena.bytes(from: located.segment.offset).prefix(segmentEnd))
         var left = count
         while left > 0 {
             if restOfRecord == 0 {
-                guard located.offset + RecordLayout.headerSize <= segmentEnd,
-                    let base = start.baseAddress,
-                    let header = RecordLayout.read(at: base + located.offset)
-                else { break }
+                let rest = UnsafeRawBufferPointer(rebasing: segment[located.offset...])
+                guard let header = Self.header(at: rest) else {
+                    isCorrupt = true
+                    break
+                }
                 restOfRecord = header.recordSize
             }
             let taken = min(left, restOfRecord)
@@ -105,17 +121,18 @@ public struct LogCursor: Sendable {
 
     /// Finds `nextSeq` from the head of its segment.
     private mutating func locate(in log: borrowing LogIndex) -> Bool {
-        guard let segment = log.segment(holding: nextSeq),
-            let start = log.arena.bytes(from: segment.offset).baseAddress
-        else { return false }
+        guard let segment = log.segment(holding: nextSeq) else { return false }
+        let bytes = UnsafeRawBufferPointer(
+            rebasing: log.arena.bytes(from: segment.offset).prefix(segment.end))
         var seq = segment.firstSeq
         var offset = 0
-        while offset + RecordLayout.headerSize <= segment.end {
+        while offset < segment.end {
             if seq == nextSeq {
                 located = (segment, offset)
                 return true
             }
-            guard let header = RecordLayout.read(at: start + offset) else { return false }
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
+            guard let header = Self.header(at: rest) else { return false }
             offset += header.recordSize
             seq += 1
         }

@@ -5,8 +5,9 @@ public import DequeModule
 
 /// The chain of one followed log.
 ///
-/// Whatever is announced is checked against the arena's size, so that a supervisor
-/// that is out of step cannot make a reader leave the mapping.
+/// Whatever is announced is checked against the arena's size and against what was announced
+/// before, so that a supervisor that is out of step cannot make a reader leave the mapping or
+/// count past the end of a number.
 public struct LogIndex: Sendable {
     /// A block of the chain, in bytes of the arena.
     public struct Segment: Equatable, Sendable {
@@ -25,6 +26,8 @@ public struct LogIndex: Sendable {
 
     /// Blocks of the arena are told in units of this many bytes.
     public static let blockUnit = BlockSize.small.rawValue
+    /// Above every number of a record or a segment: what a reader adds cannot overflow.
+    private static let numberLimit: UInt64 = 1 << 62
 
     public private(set) var lastSeq: UInt64
     public private(set) var segments: Deque<Segment>
@@ -32,6 +35,7 @@ public struct LogIndex: Sendable {
 
     /// - Returns: `nil` where the segments are not in order or not in the arena.
     public init?(arena: ArenaMapping, segments: [Segment], lastSeq: UInt64) {
+        guard lastSeq < Self.numberLimit else { return nil }
         self.arena = arena
         self.lastSeq = lastSeq
         self.segments = []
@@ -48,7 +52,7 @@ public struct LogIndex: Sendable {
     public mutating func append(
         ordinal: UInt64, offset: Int, firstSeq: UInt64, end: Int, lastSeq: UInt64
     ) -> Bool {
-        guard lastSeq >= self.lastSeq else { return false }
+        guard lastSeq >= self.lastSeq, lastSeq < Self.numberLimit else { return false }
         if let last = segments.last, last.ordinal == ordinal {
             guard end >= last.end, end <= BlockSize.large.rawValue,
                 last.offset + end <= arena.byteCount
@@ -75,7 +79,9 @@ public struct LogIndex: Sendable {
     private mutating func append(_ segment: Segment) -> Bool {
         guard segment.offset >= 0, segment.end >= 0, segment.end <= BlockSize.large.rawValue,
             segment.offset <= arena.byteCount - segment.end,
-            segments.last.map({ $0.ordinal < segment.ordinal }) ?? true
+            (1..<Self.numberLimit).contains(segment.firstSeq), segment.ordinal < Self.numberLimit,
+            segments.last.map({ $0.ordinal < segment.ordinal && $0.firstSeq < segment.firstSeq })
+                ?? true
         else { return false }
         segments.append(segment)
         return true

@@ -159,6 +159,7 @@ final class OutputSource: BodySource, KeptAlive {
             }
             switch reader.place() {
             case .end:
+                if reader.isCorrupt { return fail(.corruptLog) }
                 reader.release()
                 if reader.log.stage == .ended || reader.log.stage == .lost { finish() }
                 return

@@ -25,6 +25,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("PROCGATE", str(REPOSITORY / ".build/release/procgate"))
 LISTENING = re.compile(r"listening on ([^\s\"',]+)")
 PR_SET_CHILD_SUBREAPER = 36
+# The binary was built with a sanitizer: see Tests/Sanitizers.
+SANITIZED = bool(os.environ.get("PROCGATE_SANITIZED"))
 
 # Through which proxy all cleartext channels go: one of proxies.NAMES, or none.
 through = None
@@ -36,8 +38,10 @@ def adopt_orphans():
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def eventually(condition, timeout=10.0, what="the condition"):
-    """The first true value of `condition`, asked until then; what /proc and files tell has no event."""
+def eventually(condition, timeout=30.0, what="the condition"):
+    """The first true value of `condition`, asked until then; what /proc and files tell has no event.
+
+    The time is what a busy machine may take, and no part of what a test proves."""
     end = time.monotonic() + timeout
     while True:
         value = condition()
@@ -46,6 +50,21 @@ def eventually(condition, timeout=10.0, what="the condition"):
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not hold within {timeout} s")
         time.sleep(0.01)
+
+
+def standstill(measure, still=1.0, timeout=60.0):
+    """The value of `measure` once it is not zero and has not changed for a while: what stands still
+    tells of no event. Where it changes all the time, that is a failure."""
+    last, since = measure(), time.monotonic()
+
+    def stands():
+        nonlocal last, since
+        if (now := measure()) != last or not now:
+            last, since = now, time.monotonic()
+        return time.monotonic() - since > still
+
+    eventually(stands, timeout, "a standstill")
+    return last
 
 
 # /proc
@@ -72,6 +91,11 @@ def arguments(pid):
         return []
 
 
+def is_symbolizer(pid):
+    """A sanitizer's helper, which ends with the process whose report it has made readable."""
+    return SANITIZED and "llvm-symbolizer" in "".join(arguments(pid)[:1])
+
+
 def pids():
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
@@ -85,7 +109,11 @@ def zombies(parent):
 
 
 def resident(pid, kind="VmRSS"):
-    """Bytes. `RssAnon` is without the arena, whose pages are kept for the next process."""
+    """Bytes. `RssAnon` is without the arena, whose pages are kept for the next process.
+
+    Under a sanitizer sizes mean nothing, since it keeps what is freed: then always 0."""
+    if SANITIZED:
+        return 0
     found = re.search(kind + r":\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found.group(1)) * 1024 if found else 0
 
@@ -194,7 +222,7 @@ class Gateway:
                 raise AssertionError(f"serve ended with {self.process.returncode}:\n{self.log()}")
             return len(found) >= listeners and found
 
-        found = eventually(listening, 20, "the line `listening on …`")
+        found = eventually(listening, what="the line `listening on …`")
         self.targets = [re.sub(r"^(https?|tcp)://", "", target).rstrip(".;") for target in found]
         self._stub = None
         return self
@@ -296,7 +324,7 @@ class Gateway:
         self.find_supervisor()
         self.process.terminate()
 
-    def wait(self, timeout=20):
+    def wait(self, timeout=40):
         return self.process.wait(timeout)
 
     def has_not_crashed(self):
@@ -309,10 +337,10 @@ class Gateway:
         """SIGTERM, and what has to be true after it."""
         supervisor = self.find_supervisor()
         self.process.terminate()
-        code = self.process.wait(25)
+        code = self.process.wait(40)
         assert code == 0, f"exit status {code} after SIGTERM:\n{self.log()[-2000:]}"
         if supervisor:
-            eventually(lambda: not alive(supervisor), 5, "the supervisor's end after SIGTERM")
+            eventually(lambda: not alive(supervisor), what="the supervisor's end after SIGTERM")
         left = self.leftovers()
         assert not left, f"left behind: {left}"
 
@@ -326,7 +354,10 @@ class Gateway:
             known |= gateway.supervisors
         found = []
         for pid in set(children(os.getpid())) - known:
-            if alive(pid):
+            if alive(pid) and not arguments(pid):
+                # It is ending: its memory has gone already, and its entry goes next.
+                eventually(lambda pid=pid: not alive(pid), what="the end of an ending process")
+            if alive(pid) and not is_symbolizer(pid):
                 found.append((pid, arguments(pid)[:4]))
             else:
                 reap(pid)
@@ -374,7 +405,7 @@ def gateway(*options, start=True, listeners=1, **settings):
         made.clean_up()
 
 
-def procgate(*words, environment=None, timeout=30, **options):
+def procgate(*words, environment=None, timeout=50, **options):
     """A client command, or one that is to fail: its exit status, output and error."""
     base = {k: v for k, v in os.environ.items() if not k.startswith("PROCGATE_")}
     return subprocess.run(

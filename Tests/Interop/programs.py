@@ -1,9 +1,7 @@
 """Commands that the tests run."""
 
-import time
-
 from contract import get, start, wait, write
-from gateway import eventually
+from gateway import eventually, standstill
 
 # Four descendants, each in another way out of the command's process group, and their pids.
 TREE = """
@@ -47,16 +45,9 @@ class PrinterProgress:
         except FileNotFoundError:
             return 0
 
-    def stalls(self, still=0.7, timeout=20):
-        """Bytes written when nothing more was written for a while."""
-        end = time.monotonic() + timeout
-        last, since = self.bytes(), time.monotonic()
-        while time.monotonic() - since < still or last == 0:
-            assert time.monotonic() < end, "the process was not held back"
-            time.sleep(0.02)
-            if (now := self.bytes()) != last:
-                last, since = now, time.monotonic()
-        return last
+    def stalls(self):
+        """Bytes written when the process is held back."""
+        return standstill(self.bytes)
 
     def digest(self):
         return self.path.read_bytes()[20:].decode()

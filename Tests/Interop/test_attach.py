@@ -240,7 +240,7 @@ def test_a_session_that_started_kills_its_tree_when_its_caller_goes(stub):
     process = wait(stub, session.ran.id).process
     assert process.status == KILLED
     assert process.termination_reason == pb.TERMINATION_REASON_CALLER_GONE
-    eventually(lambda: not any(map(alive, pids)), 5)
+    eventually(lambda: not any(map(alive, pids)))
 
 
 def test_a_session_that_started_can_keep_its_process(stub):

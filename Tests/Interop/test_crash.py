@@ -147,7 +147,7 @@ def test_an_exec_without_a_key_is_killed_at_once():
         g.kill()
         with pytest.raises(grpc.RpcError):
             collect(events)
-        eventually(lambda: not alive(started.pid), 5, "the end of a process without a caller")
+        eventually(lambda: not alive(started.pid), what="the end of a process without a caller")
         g.restart()
         process = wait(g.stub, started.id).process
         assert process.status == KILLED
@@ -294,7 +294,7 @@ def test_a_stop_that_was_cut_off_is_finished():
         until(events, lambda ran: b"term" in ran.stdout)
         g.kill()
         assert call.exception() is not None
-        eventually(lambda: not alive(process.pid), 10, "the kill after the grace time")
+        eventually(lambda: not alive(process.pid), what="the kill after the grace time")
         g.restart()
         found = get(g.stub, process.id)
         assert found.termination_reason == pb.TERMINATION_REASON_STOPPED
@@ -324,7 +324,7 @@ def test_twenty_kills_while_twenty_processes_print_lose_no_line(tmp_path):
                 progress = lambda: all(
                     len(ran.chunks) > count + 3 for ran, count in zip(rans.values(), counts)
                 )
-                eventually(progress, 20, f"new lines of all in round {round}")
+                eventually(progress, what=f"new lines of all in round {round}")
                 g.kill()
             else:
                 stop_file.touch()

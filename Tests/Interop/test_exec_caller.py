@@ -30,21 +30,24 @@ from contract import (
     until,
     wait,
 )
-from gateway import alive, eventually, gateway
+from gateway import alive, eventually, gateway, standstill
 from programs import PRINTER, TREE, PrinterProgress, tree_pids
 from relay import Relay
+
+# Of the gateway `quick`.
+QUICK_WINDOW_SECONDS = 1
 
 
 @pytest.fixture(scope="module")
 def quick():
     """A keyed Exec waits for its caller for a second here."""
-    with gateway("--resume-window", "1s") as g:
+    with gateway("--resume-window", f"{QUICK_WINDOW_SECONDS}s") as g:
         yield g
 
 
-def gone_for_its_caller(stub, id):
+def gone_for_its_caller(stub, id, **fields):
     """The process, once it has ended because its caller was gone."""
-    process = wait(stub, id).process
+    process = wait(stub, id, **fields).process
     assert process.status == KILLED
     assert process.termination_reason == pb.TERMINATION_REASON_CALLER_GONE
     return process
@@ -57,16 +60,15 @@ def test_a_cancelled_exec_kills_its_whole_tree(stub):
     assert all(alive(pid) for pid in pids)
     events.cancel()
     gone_for_its_caller(stub, ran.id)
-    eventually(lambda: not any(map(alive, pids)), 5, "the end of the tree")
+    eventually(lambda: not any(map(alive, pids)), what="the end of the tree")
 
 
 def test_a_cancelled_exec_kills_at_once_though_term_is_ignored(stub):
-    events = begin(stub, "trap '' TERM; echo ready; while :; do sleep 1000; done")
+    deaf = "trap '' TERM; echo ready; while :; do sleep 1000; done"
+    events = begin(stub, deaf, grace_ms=3_600_000)
     ran = until(events, has_lines(1))
-    began = time.monotonic()
     events.cancel()
     gone_for_its_caller(stub, ran.id)
-    assert time.monotonic() - began < 3
 
 
 def test_an_exec_past_its_deadline_kills_its_whole_tree(stub):
@@ -76,7 +78,7 @@ def test_an_exec_past_its_deadline_kills_its_whole_tree(stub):
     gone_for_its_caller(stub, ran.id)
     pids = tree_pids(ran.stdout) | {ran.started.pid}
     assert len(pids) == 5
-    eventually(lambda: not any(map(alive, pids)), 5, "the end of the tree")
+    eventually(lambda: not any(map(alive, pids)), what="the end of the tree")
 
 
 def test_an_exec_that_loses_its_connection_kills_its_whole_tree(shared):
@@ -88,7 +90,7 @@ def test_an_exec_that_loses_its_connection_kills_its_whole_tree(shared):
             collect(events, ran)
     gone_for_its_caller(shared.stub, ran.id)
     pids = tree_pids(ran.stdout) | {ran.started.pid}
-    eventually(lambda: not any(map(alive, pids)), 5, "the end of the tree")
+    eventually(lambda: not any(map(alive, pids)), what="the end of the tree")
 
 
 def test_an_exec_whose_caller_is_killed_kills_its_process(shared, tmp_path):
@@ -235,20 +237,19 @@ def test_a_keyed_exec_whose_caller_stays_away_is_killed_after_the_resume_window(
     with Relay(quick.address) as relay:
         events = begin(quick.connect(target=relay.address), "sleep 1000", key="stays away")
         id = next(events).started.id
+        began = time.monotonic()
         relay.cut()
-    began = time.monotonic()
     process = gone_for_its_caller(quick.stub, id)
-    assert 0.5 < time.monotonic() - began < 5
-    eventually(lambda: not alive(process.pid), 5)
+    assert time.monotonic() - began >= QUICK_WINDOW_SECONDS
+    eventually(lambda: not alive(process.pid))
 
 
-def test_a_keyed_exec_that_is_cancelled_is_killed_at_once(stub):
-    events = begin(stub, "sleep 1000", key="cancelled")
-    id = next(events).started.id
-    began = time.monotonic()
-    events.cancel()
-    gone_for_its_caller(stub, id)
-    assert time.monotonic() - began < 3
+def test_a_keyed_exec_that_is_cancelled_is_killed_at_once(shared):
+    with gateway("--resume-window", "1h", proxy=shared.proxy_name) as g:
+        events = begin(g.stub, "sleep 1000", key="cancelled")
+        id = next(events).started.id
+        events.cancel()
+        gone_for_its_caller(g.stub, id, timeout_ms=20_000)
 
 
 def test_a_slow_reader_that_goes_holds_back_no_other_one():
@@ -266,40 +267,52 @@ def test_a_slow_reader_that_goes_holds_back_no_other_one():
         reading = threading.Thread(target=read)
         reading.start()
 
-        def waits():
-            before = get(g.stub, id).last_seq, sizes[0]
-            time.sleep(0.2)  # what stands still has no event
-            return sizes[0] > 0 and before == (get(g.stub, id).last_seq, sizes[0])
-
-        eventually(waits, 20)
+        standstill(lambda: sizes[0] and (get(g.stub, id).last_seq, sizes[0]))
         assert sizes[0] < 100_000_000
         slow.cancel()
-        reading.join(20)
+        reading.join(50)
         assert sizes[0] == 100_000_000
 
 
+# What a process prints whose reader is slow, and the most of it that is on the way while that reader
+# stands still: the gateway's window is 8 MiB, the kernel's buffers for each of two connections hold
+# 10 MiB (tcp_wmem and tcp_rmem), and a proxy and the client have theirs.
+PRINTED = 256 * MiB
+ON_THE_WAY = PRINTED // 2
+
+
+def arrives_whole(ran, events, progress):
+    """What came first, and then the rest: all that was printed, in order. It is not kept."""
+    digest, size, seq = hashlib.sha256(ran.stdout), len(ran.stdout), ran.seqs[-1]
+    for event in events:
+        if event.WhichOneof("event") == "output":
+            seq += 1
+            assert event.output.seq == seq
+            digest.update(event.output.data)
+            size += len(event.output.data)
+    assert size == PRINTED
+    assert progress.digest() == digest.hexdigest()
+
+
+@pytest.mark.timeout(300)
 def test_a_slow_reader_holds_the_process_back_and_loses_nothing(shared, tmp_path):
     progress = PrinterProgress(tmp_path / "progress")
-    total = 128 * MiB
-    stub = shared.connect()
-    events = begin(stub, sys.executable, "-I", "-c", PRINTER, str(progress.path), str(total))
+    words = (sys.executable, "-I", "-c", PRINTER, str(progress.path), str(PRINTED))
+    events = begin(shared.connect(), *words, timeout=None)
     ran = until(events, lambda ran: ran.chunks)
-    held = progress.stalls()
-    assert held < 32 * MiB
-    collect(events, ran)
-    assert len(ran.stdout) == total
-    assert progress.digest() == hashlib.sha256(ran.stdout).hexdigest()
-    assert ran.seqs == list(range(1, len(ran.seqs) + 1))
+    assert progress.stalls() < ON_THE_WAY
+    arrives_whole(ran, events, progress)
 
 
+@pytest.mark.timeout(300)
 def test_a_slow_reader_holds_it_back_though_little_output_is_retained(shared, tmp_path):
     progress = PrinterProgress(tmp_path / "progress")
-    words = (sys.executable, "-I", "-c", PRINTER, str(progress.path), str(64 * MiB))
-    events = begin(shared.connect(), *words, output=pb.OutputPolicy(retain_bytes=64 << 10))
+    words = (sys.executable, "-I", "-c", PRINTER, str(progress.path), str(PRINTED))
+    policy = pb.OutputPolicy(retain_bytes=64 << 10)
+    events = begin(shared.connect(), *words, output=policy, timeout=None)
     ran = until(events, lambda ran: ran.chunks)
-    assert progress.stalls() < 32 * MiB
-    collect(events, ran)
-    assert progress.digest() == hashlib.sha256(ran.stdout).hexdigest()
+    assert progress.stalls() < ON_THE_WAY
+    arrives_whole(ran, events, progress)
 
 
 def test_a_slow_reader_does_not_hold_back_other_calls_of_its_connection(shared, tmp_path):
@@ -346,4 +359,4 @@ def test_a_call_that_is_cancelled_before_its_start_leaves_nothing(shared):
         return all(process.ended_at for process in listed)
 
     info(stub)
-    eventually(none_left, 10, "the end of every cancelled process")
+    eventually(none_left, what="the end of every cancelled process")

@@ -5,6 +5,7 @@ import select
 import socket
 import time
 
+import grpc
 import h2.settings
 import hpack
 import hyperframe.frame as frames
@@ -41,7 +42,7 @@ def unharmed(target):
     stop(other, process.id, grace_ms=0)
     assert info(target.connect()).version
     after = lambda: resident(target.pid) + resident(target.supervisor) - before < 24 * MiB
-    eventually(after, 20, "the return of memory")
+    eventually(after, what="the return of memory")
 
 
 class Attacker:
@@ -167,7 +168,7 @@ def test_rapid_reset_of_execs_leaves_no_process(target):
         )
         return not listed.processes
 
-    eventually(none_left, 20, "the end of every process of a reset Exec")
+    eventually(none_left, what="the end of every process of a reset Exec")
 
 
 def test_a_ping_flood_is_cut_off(target):
@@ -281,7 +282,7 @@ def test_a_header_bomb_is_refused(target):
         attacker.send(header_bomb(attacker, [entry, b"\xbe" * 30_000]))
         reset, headers = 3, 1
         answered = lambda: attacker.read() or {reset, headers} & set(kinds(attacker.received))
-        eventually(lambda: answered() or attacker.cut, 10, "an answer")
+        eventually(lambda: answered() or attacker.cut, what="an answer")
         assert attacker.cut or reset in kinds(attacker.received) or b"431" in attacker.received
 
 
@@ -311,7 +312,7 @@ def test_a_peer_that_never_reads_holds_no_memory(target):
             sizes.append(resident(target.pid) + resident(target.supervisor))
             return len(sizes) > 100 and sizes[-1] <= sizes[-100] + MiB
 
-        eventually(steady, 20, "memory to stand still")
+        eventually(steady, what="memory to stand still")
         # A window for each of the eight in the supervisor's arena, mapped by both.
         assert sizes[-1] - before < 160 * MiB
 
@@ -390,14 +391,14 @@ def test_a_stranger_sends_health_no_large_message(target):
 
 def test_wrong_tokens_are_rate_limited():
     with gateway() as g:
-        stub = Stub(g.channel(), [("authorization", "Bearer wrong")], deadline=5)
-        began = time.monotonic()
+        stub = Stub(g.channel(), [("authorization", "Bearer wrong")])
         for _ in range(2000):
             try:
                 info(stub)
-            except Exception as error:
-                if error.code() != Code.UNAUTHENTICATED or time.monotonic() - began > 10:
+            except grpc.RpcError as error:
+                if error.code() == Code.RESOURCE_EXHAUSTED:
                     return
+                assert error.code() == Code.UNAUTHENTICATED
         pytest.fail("2,000 wrong tokens from one peer were each answered at once")
 
 

@@ -81,5 +81,5 @@ def test_a_watch_does_not_keep_the_gateway_from_ending():
         watch = health_pb2_grpc.HealthStub(g.channel()).Watch(request(), timeout=40)
         assert next(watch).status == SERVING
         g.terminate()
-        eventually(lambda: g.process.poll() is not None, 10, "the gateway's end")
+        eventually(lambda: g.process.poll() is not None, what="the gateway's end")
         assert g.process.returncode == 0

@@ -30,13 +30,11 @@ from programs import PRINTER, TREE, PrinterProgress, tree_pids
 
 
 def test_a_timeout_ends_the_command(stub):
-    began = time.monotonic()
     ran = run(stub, "echo before; sleep 1000", timeout_ms=300)
-    assert 0.25 < time.monotonic() - began < 5
     assert ran.process.status == TIMED_OUT
     assert ran.process.termination_reason == pb.TERMINATION_REASON_TIMEOUT
     assert ran.stdout == b"before\n"
-    assert 250 <= ran.process.ended_at - ran.process.started_at <= 5000
+    assert ran.process.ended_at - ran.process.started_at >= 290
 
 
 def test_a_timeout_sends_term_first(stub):
@@ -46,21 +44,21 @@ def test_a_timeout_sends_term_first(stub):
     assert ran.process.termination_reason == pb.TERMINATION_REASON_TIMEOUT
 
 
-def test_a_timeout_kills_after_the_grace_time_what_ignores_term(stub):
+def test_a_timeout_kills_after_the_grace_time_what_ignores_term():
     command = "trap '' TERM; echo ready; while :; do sleep 0.02; done"
-    ran = run(stub, command, timeout_ms=300, grace_ms=500)
-    assert ran.process.status == TIMED_OUT
-    assert 700 <= ran.process.ended_at - ran.process.started_at <= 4000
+    with gateway("--grace-period", "1h") as g:
+        ran = run(g.stub, command, timeout_ms=300, grace_ms=500)
+        assert ran.process.status == TIMED_OUT
+        assert ran.process.ended_at - ran.process.started_at >= 790
 
 
 def test_a_timeout_within_a_stops_grace_time_is_a_timeout(stub):
     command = "trap '' TERM; echo ready; while :; do sleep 0.02; done"
     id = start(stub, command, timeout_ms=700, grace_ms=200).id
     until(follow(stub, id), has_lines(1))
-    process = stop(stub, id, grace_ms=30_000)
+    process = stop(stub, id, grace_ms=3_600_000)
     assert process.status == TIMED_OUT
     assert process.termination_reason == pb.TERMINATION_REASON_TIMEOUT
-    assert process.ended_at - process.started_at <= 10_000
 
 
 def test_a_command_that_exits_in_time_has_exited_whatever_its_descendants_do(stub):
@@ -75,7 +73,7 @@ def test_a_timeout_ends_the_whole_tree(stub):
     assert ran.process.status == TIMED_OUT
     pids = tree_pids(ran.stdout)
     assert len(pids) == 4
-    eventually(lambda: not any(map(alive, pids)), 5, "the end of the tree")
+    eventually(lambda: not any(map(alive, pids)), what="the end of the tree")
 
 
 def test_a_command_within_its_timeout_just_exits(stub):
@@ -87,20 +85,21 @@ def test_a_command_within_its_timeout_just_exits(stub):
 def test_a_timeout_counts_from_the_start_and_not_in_the_queue(tmp_path):
     with gateway("--max-running", "1") as g:
         first = start(g.stub, "sleep 1000")
-        second = start(g.stub, "sleep 0.1; echo done", timeout_ms=1000)
-        deadline = time.monotonic() + 1.3
-        eventually(lambda: time.monotonic() > deadline, what="more than its timeout in the queue")
+        second = start(g.stub, "echo done", timeout_ms=3000)
+        late = second.created_at + 3300
+        eventually(lambda: time.time() * 1000 > late, what="more than its timeout in the queue")
         stop(g.stub, first.id, grace_ms=0)
         result = wait(g.stub, second.id)
         assert result.process.status == EXITED
         assert result.stdout_data == b"done\n"
 
 
-def test_the_grace_period_option_is_the_default(tmp_path):
+def test_the_grace_period_option_is_the_default():
     command = "trap '' TERM; while :; do sleep 0.02; done"
     with gateway("--grace-period", "300ms") as g:
         process = run(g.stub, command, timeout_ms=300).process
-        assert 550 <= process.ended_at - process.started_at <= 3000
+        # Without the option it would be 5,300.
+        assert 590 <= process.ended_at - process.started_at < 5000
 
 
 def test_a_memory_limit_stops_what_exceeds_it(stub):
@@ -168,14 +167,12 @@ def test_kill_descendants_kills_what_the_command_leaves(stub):
     assert len(pids) == 2
     assert ran.process.status == EXITED
     assert ran.process.exit_code == 0
-    eventually(lambda: not any(map(alive, pids)), 5, "the end of the descendants")
+    eventually(lambda: not any(map(alive, pids)), what="the end of the descendants")
 
 
 def test_kill_descendants_kills_those_that_hold_the_output_open(stub):
-    began = time.monotonic()
     ran = run(stub, "sleep 1000 & echo $!", kill_descendants=True)
-    assert time.monotonic() - began < 5
-    eventually(lambda: not alive(int(ran.stdout)), 5, "the end of the descendant")
+    eventually(lambda: not alive(int(ran.stdout)), what="the end of the descendant")
 
 
 def test_a_wait_in_the_queue_ends_after_its_timeout():
@@ -189,7 +186,7 @@ def test_a_wait_in_the_queue_ends_after_its_timeout():
         assert process.termination_reason == pb.TERMINATION_REASON_QUEUE_TIMEOUT
         assert process.error
         assert process.pid == process.started_at == 0
-        assert 250 <= process.ended_at - process.created_at <= 3000
+        assert process.ended_at - process.created_at >= 290
 
 
 def test_a_queue_timeout_does_not_touch_what_has_started(stub):
@@ -258,9 +255,11 @@ def test_a_held_process_can_be_stopped(stub):
 def test_all_retained_output_together_is_bounded():
     with gateway("--retain-bytes", "2MiB", "--max-output-memory", "8MiB") as g:
         command = "head -c 2000000 /dev/zero"
-        ids = [start(g.stub, command, key=f"key {i}").id for i in range(12)]
-        for id in ids:
-            wait(g.stub, id, max_output_bytes=1)
+        ids = []
+        for i in range(12):
+            # One after the other: the oldest is the one that ended first.
+            ids.append(start(g.stub, command, key=f"key {i}").id)
+            wait(g.stub, ids[-1], max_output_bytes=1)
         newest = collect(follow(g.stub, ids[-1]))
         assert len(newest.stdout) == 2_000_000
         kept = 0

@@ -21,7 +21,7 @@ from contract import (
     stop,
     wait,
 )
-from gateway import gateway
+from gateway import eventually, gateway
 
 names = itertools.count()
 
@@ -90,7 +90,8 @@ def test_times_of_creation_bound_the_list(stub, label):
     made = []
     for _ in range(3):
         made.append(run(stub, "true", labels=label).process)
-        time.sleep(0.02)  # so that they differ by the clock the contract has: milliseconds
+        later = made[-1].created_at + 11  # the contract's clock counts milliseconds
+        eventually(lambda: time.time() * 1000 > later, what="another time of creation")
     old, middle, new = made
     find = lambda **bounds: ids(listing(stub, labels=label, **bounds).processes)
     assert find(created_after=old.created_at + 5) == [new.id, middle.id]

@@ -205,7 +205,7 @@ def test_a_supervisor_that_dies_is_replaced_and_its_processes_are_gone():
             except Exception:
                 return False
 
-        eventually(replaced, 15, "another supervisor")
+        eventually(replaced, what="another supervisor")
         assert run(g.stub, "echo again").stdout == b"again\n"
         try:
             assert get(g.stub, process.id).termination_reason == pb.TERMINATION_REASON_LOST
@@ -239,7 +239,7 @@ def test_max_connections_bounds_the_connections():
                 except AssertionError:
                     return False
 
-        eventually(room, 10, "a place for another connection")
+        eventually(room, what="a place for another connection")
         for connection in held:
             connection.close()
 

@@ -142,7 +142,7 @@ def test_a_signal_goes_to_the_whole_tree(stub, tree):
     process, pids = tree
     send_signal(stub, process.id, "KILL", TREE_SCOPE)
     assert wait(stub, process.id).process.signal == 9
-    eventually(lambda: not any(map(alive, pids)), 5, "the end of every descendant")
+    eventually(lambda: not any(map(alive, pids)), what="the end of every descendant")
 
 
 def test_a_signal_to_an_ended_process_is_refused(stub):
@@ -225,40 +225,37 @@ def ignores_term(stub, **fields):
 
 
 def test_stop_kills_after_the_grace_time_of_the_call(stub):
-    process = ignores_term(stub, grace_ms=60_000)
+    process = ignores_term(stub, grace_ms=3_600_000)
     began = time.monotonic()
     stopped = stop(stub, process.id, grace_ms=400)
-    assert 0.35 < time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.4
     assert stopped.status == KILLED
     assert stopped.signal_name == "SIGKILL"
     assert wait(stub, process.id).stdout_data == b"ready\nignored\n"
 
 
-def test_stop_kills_after_the_processs_own_grace_time(stub):
-    process = ignores_term(stub, grace_ms=400)
-    began = time.monotonic()
-    stop(stub, process.id)
-    assert 0.35 < time.monotonic() - began < 4
+def test_stop_kills_after_the_processs_own_grace_time():
+    with gateway("--grace-period", "1h") as g:
+        process = ignores_term(g.stub, grace_ms=400)
+        began = time.monotonic()
+        stop(g.stub, process.id)
+        assert time.monotonic() - began >= 0.4
 
 
 def test_stop_without_grace_kills_at_once(stub):
-    process = ignores_term(stub)
-    began = time.monotonic()
+    process = ignores_term(stub, grace_ms=3_600_000)
     stopped = stop(stub, process.id, grace_ms=0)
-    assert time.monotonic() - began < 2
     assert stopped.signal == 9
     assert wait(stub, process.id).stdout_data == b"ready\n"
 
 
 def test_a_second_stop_can_shorten_the_first_ones_grace(stub):
     process = ignores_term(stub)
-    first = stub.StopProcess.future(pb.StopProcessRequest(process_id=process.id, grace_ms=40_000))
+    first = stub.StopProcess.future(pb.StopProcessRequest(process_id=process.id, grace_ms=3_600_000))
     events = follow(stub, process.id)
     until(events, lambda ran: b"ignored" in ran.stdout)
-    began = time.monotonic()
     stop(stub, process.id, grace_ms=0)
     assert first.result().process.ended_at
-    assert time.monotonic() - began < 5
 
 
 def test_an_ended_process_is_returned_as_it_is(stub):
@@ -283,9 +280,7 @@ def test_a_queued_process_that_is_stopped_never_starts(tmp_path):
 def test_a_stopped_process_is_stopped_though_it_was_suspended(stub):
     process = start(stub, "kill -STOP $$")
     eventually(lambda: open(f"/proc/{process.pid}/stat").read().rpartition(")")[2][1] == "T")
-    began = time.monotonic()
     stop(stub, process.id, grace_ms=300)
-    assert time.monotonic() - began < 5
     assert not alive(process.pid)
 
 
@@ -298,4 +293,4 @@ def test_many_are_stopped_at_once_and_leave_no_zombie(shared):
     for process, call in zip(started, calls):
         assert call.result().process.termination_reason == pb.TERMINATION_REASON_STOPPED
         assert not alive(process.pid)
-    eventually(lambda: not zombies(shared.supervisor), 5, "the reaping of all")
+    eventually(lambda: not zombies(shared.supervisor), what="the reaping of all")

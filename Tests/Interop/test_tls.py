@@ -195,7 +195,7 @@ def test_certificates_are_read_anew_on_sighup_without_dropping_a_connection(auth
             shutil.copy(source, target)
         assert presented(g) == "first"
         g.process.send_signal(signal.SIGHUP)
-        eventually(lambda: presented(g) == "second", 10, "the new certificate")
+        eventually(lambda: presented(g) == "second", what="the new certificate")
         assert info(stub).version
         (tmp_path / "go").touch()
         collect(call, ran)
@@ -210,7 +210,7 @@ def test_a_bad_certificate_at_sighup_leaves_the_old_one(authority, tmp_path):
         paths[0].write_text("garbage")
         before = len(g.log())
         g.process.send_signal(signal.SIGHUP)
-        eventually(lambda: len(g.log()) > before, 10, "a line in the log")
+        eventually(lambda: len(g.log()) > before, what="a line in the log")
         assert info(connect(g, trusting(authority))).version
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import stat
+import time
 
 import grpc
 import pytest
@@ -20,7 +21,7 @@ def refused_to_serve(*options, **settings):
         assert code != 0
         lines = g.log().strip().splitlines()
         assert len(lines) == 1, f"not one line:\n{g.log()}"
-        eventually(lambda: g.find_supervisor() is None, 5, "the end of its supervisor")
+        eventually(lambda: g.find_supervisor() is None, what="the end of its supervisor")
         return code, lines[0]
 
 
@@ -253,22 +254,25 @@ def test_the_state_directory_is_closed_to_others():
 def wrong_token(g):
     """What a wrong token is answered with, over a connection of its own: code and reason."""
     with pytest.raises(grpc.RpcError) as caught:
-        info(Stub(g.channel(), [("authorization", "Bearer wrong")], deadline=5))
+        info(Stub(g.channel(), [("authorization", "Bearer wrong")]))
     return caught.value.code(), error_info(caught.value).reason
 
 
 def test_wrong_tokens_are_limited_over_all_connections_and_soon_forgiven():
     with gateway() as g:
+        began = time.monotonic()
         answers = [wrong_token(g) for _ in range(60)]
+        # Twenty at once, and one more each second.
+        most = 20 + time.monotonic() - began
         invalid = (Code.UNAUTHENTICATED, "TOKEN_INVALID")
         throttled = (Code.RESOURCE_EXHAUSTED, "AUTHENTICATION_THROTTLED")
         assert answers[:20] == [invalid] * 20
         assert set(answers) == {invalid, throttled}
-        assert answers.count(throttled) > 20
+        assert answers.count(invalid) <= most
         # A right token is never held up by that.
         assert info(g.stub).version
         # However many there were, one more second is one more try.
-        eventually(lambda: wrong_token(g) == invalid, 5, "another try")
+        eventually(lambda: wrong_token(g) == invalid, what="another try")
 
 
 def test_a_token_file_may_come_from_another_system(tmp_path):

@@ -49,7 +49,7 @@ def test_a_wait_that_times_out_leaves_the_process_running(stub):
     began = time.monotonic()
     with refused(Code.DEADLINE_EXCEEDED, "WAIT_TIMED_OUT"):
         wait(stub, id, timeout_ms=300)
-    assert 0.25 < time.monotonic() - began < 4
+    assert time.monotonic() - began >= 0.3
     assert get(stub, id).status == RUNNING
     write(stub, id, b"\n")
     assert wait(stub, id, timeout_ms=20_000).process.exit_code == 1
@@ -215,6 +215,6 @@ def test_an_ended_process_is_forgotten_after_the_retain_time():
                 return True
 
         assert get(g.stub, process.id) == process
-        eventually(forgotten, 6, "the process to be forgotten")
+        eventually(forgotten, what="the process to be forgotten")
         assert time.time() * 1000 >= process.expires_at - 50
         assert get(g.stub, running.id).status == RUNNING

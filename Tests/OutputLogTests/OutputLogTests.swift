@@ -239,6 +239,45 @@ private struct Transcript {
         }
     }
 
+    @Test func anIndexRefusesNumbersThatCannotBe() throws {
+        let most: UInt64 = .max
+        for (ordinal, firstSeq, lastSeq): (UInt64, UInt64, UInt64) in [
+            (0, 0, 1), (0, most, most), (0, 1, most), (most, 1, 1),
+        ] {
+            let log = try LogHarness(retainBytes: 1 << 20, capacityBytes: 1 << 20)
+            let taken = log.index.append(
+                ordinal: ordinal, offset: 0, firstSeq: firstSeq, end: 40, lastSeq: lastSeq)
+            #expect(!taken, "\(ordinal) \(firstSeq) \(lastSeq)")
+        }
+        let log = try LogHarness(retainBytes: 1 << 20, capacityBytes: 1 << 20)
+        let first = log.index.append(ordinal: 0, offset: 0, firstSeq: 5, end: 40, lastSeq: 5)
+        #expect(first)
+        let second = log.index.append(
+            ordinal: 1, offset: 1024, firstSeq: 5, end: 40, lastSeq: 6)
+        #expect(!second)
+    }
+
+    @Test(arguments: [0, 1, 5, 28, 30]) func aCursorStopsAtADamagedRecord(byte: Int) throws {
+        let log = try LogHarness(retainBytes: 1 << 20)
+        for data in [[1, 2, 3], [4, 5, 6]] as [[UInt8]] { #expect(log.write(data)) }
+        let first = RecordLayout.headerSize + 3
+        let segment = try #require(log.index.segments.first)
+        // Of the second record: another length, or what is no header at all.
+        log.arena.base.storeBytes(
+            of: 0xFF, toByteOffset: segment.offset + first + byte, as: UInt8.self)
+        var cursor = LogCursor(at: 1)
+        #expect(place(&cursor, log) == .bytes(first + first))
+        cursor.advance(first, in: log.index)
+        #expect(cursor.header(in: log.index) == nil)
+        cursor.advance(first, in: log.index)
+        #expect(cursor.isCorrupt)
+        #expect(place(&cursor, log) == .end)
+        var later = LogCursor(at: 3)
+        #expect(log.write([7]))
+        #expect(place(&later, log) == .end)
+        #expect(later.isCorrupt)
+    }
+
     private func place(_ cursor: inout LogCursor, _ log: LogHarness) -> LogCursor.Place {
         cursor.place(in: log.index)
     }

@@ -203,14 +203,19 @@ struct RestartTests {
     @Test("A command that was killed because its caller was away is an error, no result")
     func killedWhileAway() async throws {
         try await withGateway("--resume-window", "500ms") { gateway, sandbox in
-            let (started, continuation) = AsyncStream<Void>.makeStream()
+            let (started, continuation) = AsyncStream<String>.makeStream()
             let task = Task {
-                try await sandbox.exec("echo started; sleep 1000") { _ in continuation.finish() }
+                try await sandbox.exec("echo $$; exec sleep 1000") { event in
+                    if case .stdout(let chunk) = event { continuation.yield(chunk.text) }
+                    continuation.finish()
+                }
             }
-            for await _ in started {}
+            var printed = ""
+            for await text in started { printed += text }
+            let pid = try #require(pid_t(printed.split(separator: "\n").first ?? ""))
             gateway.kill()
-            // The outage itself.
-            try await Task.sleep(for: .seconds(2))
+            // The outage lasts until the command has gone.
+            while kill(pid, 0) == 0 { try await Task.sleep(for: .milliseconds(10)) }
             try gateway.start()
             let error = await #expect(throws: SandboxError.self) { try await task.value }
             #expect(error?.reason == .callerGone)

@@ -68,6 +68,15 @@ final class Harness {
         while Instant.now() < deadline { try turn(timeout: .milliseconds(5)) }
     }
 
+    /// Turns the loop until `condition` holds.
+    func turn(until condition: () -> Bool) throws {
+        let deadline = Instant.now() + .seconds(20)
+        while !condition() {
+            guard Instant.now() < deadline else { throw TimedOut() }
+            try turn(timeout: .milliseconds(5))
+        }
+    }
+
     func newCall() -> CallID {
         defer { nextCall += 1 }
         return CallID(link: Self.link, call: nextCall)

@@ -135,7 +135,7 @@ extension WithProcesses {
                 try harness.process { harness.supervisor.get(started.process.id, by: $0) }.status
                     == .running)
             harness.supervisor.abandon(second, reason: .cancelled)
-            let process = try harness.end(of: started.process.id, seconds: 2)
+            let process = try harness.end(of: started.process.id)
             #expect(process.status == .killed)
             #expect(process.outcome == .signal(9))
             #expect(process.terminationReason == .callerGone)
@@ -143,7 +143,7 @@ extension WithProcesses {
         }
 
         @Test func aLostCallWithAKeyHasTheResumeWindowToComeBack() throws {
-            let harness = try Harness { $0.resumeWindow = .milliseconds(300) }
+            let harness = try Harness { $0.resumeWindow = .seconds(2) }
             for comesBack in [true, false] {
                 let spec = shell("sleep 60; : \(comesBack)")
                 let change: (inout StartRequest) -> Void = {
@@ -155,24 +155,28 @@ extension WithProcesses {
                 harness.supervisor.abandon(call, reason: .lost)
                 try harness.turn(for: .milliseconds(150))
                 if comesBack { _ = try harness.start(spec, change) }
-                try harness.turn(for: .milliseconds(400))
+                try harness.turn(for: .milliseconds(2500))
                 let process = try harness.process {
                     harness.supervisor.get(started.process.id, by: $0)
                 }
                 #expect((process.status == .running) == comesBack)
                 if !comesBack { #expect(process.terminationReason == .callerGone) }
             }
-            // Without a key nobody can come back.
+            try harness.shutDown()
+        }
+
+        @Test func aLostCallWithoutAKeyCannotComeBack() throws {
+            let harness = try Harness { $0.resumeWindow = .seconds(3600) }
             let (call, answer) = try harness.tryStart(shell("sleep 60")) { $0.policy = .kill }
             guard case .started(let started) = answer else { throw Harness.TimedOut() }
             harness.supervisor.abandon(call, reason: .lost)
-            let process = try harness.end(of: started.process.id, seconds: 0.2)
+            let process = try harness.end(of: started.process.id)
             #expect(process.terminationReason == .callerGone)
             try harness.shutDown()
         }
 
         @Test func aKeptProcessIsHeldForTheWindowAndThenLetGo() throws {
-            let harness = try Harness { $0.resumeWindow = .milliseconds(300) }
+            let harness = try Harness { $0.resumeWindow = .seconds(2) }
             let (call, answer) = try harness.tryStart(
                 program("head", "-c", "30000000", "/dev/zero")
             ) {
@@ -196,8 +200,9 @@ extension WithProcesses {
             let owned = try harness.start(shell("sleep 60")) { $0.policy = .kill }
             let free = try harness.start(shell("sleep 60"))
             harness.supervisor.linkClosed(Harness.link)
-            try harness.turn(for: .milliseconds(200))
-            #expect(harness.supervisor.processes[owned.serial]?.record.status == .killed)
+            try harness.turn {
+                harness.supervisor.processes[owned.serial]?.record.status == .killed
+            }
             #expect(harness.supervisor.processes[free.serial]?.record.status == .running)
             harness.supervisor.linkOpened(Harness.link)
             try harness.shutDown()
@@ -308,15 +313,13 @@ extension WithProcesses {
 
         @Test func aListIsTheNewestFirstAndFiltered() throws {
             let harness = try Harness()
-            var serials: [UInt64] = []
-            for index in 0..<5 {
-                serials.append(
-                    try harness.start(
-                        shell("exit \(index)") { $0.labels = ["odd": "\(index % 2)"] }
-                    ).serial)
+            let started = try (0..<5).map { index in
+                try harness.start(
+                    shell("exit \(index)") { $0.labels = ["odd": "\(index % 2)"] })
             }
+            let serials = started.map(\.serial)
+            for each in started { _ = try harness.end(of: each.process.id) }
             let sleeper = try harness.start(shell("sleep 60"))
-            try harness.turn(for: .milliseconds(100))
             var filter = ListFilter()
             #expect(try harness.list(filter).0 == [sleeper.serial] + serials.reversed())
             filter.limit = 2

@@ -80,7 +80,6 @@ extension WithProcesses {
             let harness = try Harness()
             let process = try harness.run(shell("yes & exit 3"))
             #expect(process.outcome == .exitCode(3))
-            #expect(process.endedAt - process.startedAt < 10_000)
             try harness.shutDown()
         }
 
@@ -105,7 +104,7 @@ extension WithProcesses {
             #expect(process.status == .exited)
             #expect(process.descendantsAlive)
             #expect(process.endedAt - process.startedAt >= 300)
-            #expect(process.endedAt - process.startedAt < 2000)
+            #expect(process.endedAt - process.startedAt < 30_000)
             #expect(harness.supervisor.lingering.count == 1)
             try harness.shutDown()
         }
@@ -118,7 +117,7 @@ extension WithProcesses {
             #expect(process.outcome == .exitCode(4))
             #expect(process.terminationReason == .exited)
             #expect(!process.descendantsAlive)
-            #expect(process.endedAt - process.startedAt < 2000)
+            #expect(process.endedAt - process.startedAt < 30_000)
             #expect(harness.supervisor.lingering.isEmpty)
             try harness.shutDown()
         }

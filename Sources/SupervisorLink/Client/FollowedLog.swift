@@ -214,6 +214,8 @@ public final class LogReader {
     /// The number of the next record.
     public var nextSeq: UInt64 { cursor.nextSeq }
     public var isBetweenRecords: Bool { cursor.isBetweenRecords }
+    /// The log holds what is no record: nothing more of it can be read.
+    public var isCorrupt: Bool { cursor.isCorrupt }
     fileprivate var pinned: UInt64? { cursor.pinned }
 
     /// Bytes up to the end of the record at the cursor, or of the one that it stands in.

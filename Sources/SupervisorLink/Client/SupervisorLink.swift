@@ -90,10 +90,8 @@ public final class SupervisorLink: @unchecked Sendable {
             .channelInitializer { channel in
                 // Before the socket is read: what it says first must find the link.
                 channel.eventLoop.makeCompletedFuture {
-                    let link = SupervisorLink(
-                        eventLoop: eventLoop, facts: facts, arena: arena, observer: observer())
-                    link.channel = channel
-                    try channel.pipeline.syncOperations.addHandler(LinkHandler(link))
+                    _ = try attach(
+                        to: channel, facts: facts, arena: arena, observer: observer())
                 }
             }
             .channelOption(.maxMessagesPerRead, value: 4)
@@ -106,6 +104,17 @@ public final class SupervisorLink: @unchecked Sendable {
             .flatMapThrowing { channel in
                 try channel.pipeline.syncOperations.handler(type: LinkHandler.self).link
             }
+    }
+
+    /// A link over `channel`, whose peer has said Welcome. On the channel's loop.
+    static func attach(
+        to channel: any Channel, facts: SupervisorFacts, arena: ArenaMapping, observer: Observer
+    ) throws -> SupervisorLink {
+        let link = SupervisorLink(
+            eventLoop: channel.eventLoop, facts: facts, arena: arena, observer: observer)
+        link.channel = channel
+        try channel.pipeline.syncOperations.addHandler(LinkHandler(link))
+        return link
     }
 
     public var isLost: Bool { loss != nil }

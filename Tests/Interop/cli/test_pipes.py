@@ -4,17 +4,17 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import pytest
 
 from contract import follow, get, has_lines, listing, start, until
-from gateway import BINARY, eventually, gateway, procgate
+from gateway import BINARY, eventually, gateway, procgate, standstill
 
 
 @pytest.fixture(scope="module")
 def served():
-    with gateway() as g:
+    """A caller that is lost and not gone is waited for longer than any test."""
+    with gateway("--resume-window", "1h") as g:
         g.client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
         yield g
 
@@ -82,7 +82,7 @@ def test_a_reader_that_goes_ends_the_command_without_a_word(served):
         assert client.stderr.read() == b""
         assert client.wait(10) == 141
     (process,) = listing(served.stub, labels={"cli": "pipe"}).processes
-    eventually(lambda: get(served.stub, process.id).ended_at, 20)
+    eventually(lambda: get(served.stub, process.id).ended_at)
 
 
 def test_a_command_that_nobody_reads_is_killed_at_once(served):
@@ -93,7 +93,7 @@ def test_a_command_that_nobody_reads_is_killed_at_once(served):
     assert done.returncode == 1
     assert len(done.stderr.decode().strip().splitlines()) == 1
     (process,) = listing(served.stub, labels={"cli": "closed"}).processes
-    eventually(lambda: get(served.stub, process.id).ended_at, 3)
+    eventually(lambda: get(served.stub, process.id).ended_at)
 
 
 def test_a_descriptor_that_came_closed_is_an_error_and_no_end(served):
@@ -151,22 +151,17 @@ def test_a_slow_reader_holds_the_command_back(served):
         def written():
             return get(served.stub, process.id).stdout_bytes
 
-        def stands_still():
-            before = written()
-            time.sleep(0.3)
-            return before == written()
-
-        eventually(stands_still, 20)
-        assert written() < 64 << 20
+        # What is on its way: the window, the client's buffers, and the kernel's.
+        assert standstill(written) < 128 << 20
         client.kill()
 
 
 def test_a_second_interrupt_stops_the_tree(served):
-    deaf = "trap '' INT; echo up; while :; do sleep 0.1; done"
+    deaf = "trap 'echo interrupted' INT; echo up; while :; do sleep 0.02; done"
     with popen(served, "exec", "--", deaf, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
         assert client.stdout.readline() == b"up\n"
         client.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        assert client.stdout.readline() == b"interrupted\n"
         assert client.poll() is None
         client.send_signal(signal.SIGINT)
         assert client.wait(10) in (143, 137)

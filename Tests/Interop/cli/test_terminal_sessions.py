@@ -17,7 +17,8 @@ pytestmark = pytest.mark.skipif(not shutil.which("tmux"), reason="there is no tm
 
 @pytest.fixture(scope="module")
 def served():
-    with gateway() as g:
+    """A caller that is lost and not gone is waited for longer than any test."""
+    with gateway("--resume-window", "1h") as g:
         g.client = {"PROCGATE_ADDRESS": g.address, "PROCGATE_TOKEN": g.token}
         yield g
 
@@ -187,7 +188,7 @@ def test_the_terminal_is_as_before_after_every_way_out(served, terminal):
     os.kill(client, signal.SIGTERM)
     terminal.prompts("$")
     is_as_before()
-    eventually(lambda: get(served.stub, process.id).ended_at, 10)
+    eventually(lambda: get(served.stub, process.id).ended_at)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])

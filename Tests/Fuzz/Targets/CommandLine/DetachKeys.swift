@@ -1,0 +1,1 @@
+../../../../Sources/procgate/Input/DetachKeys.swift
