@@ -6,6 +6,7 @@ struct FrameTracker {
     private static let headBytes = 9
     private static let data: UInt8 = 0
     private static let headers: UInt8 = 1
+    private static let priority: UInt8 = 2
     private static let continuation: UInt8 = 9
     private static let endStream: UInt8 = 1
     private static let endHeaders: UInt8 = 4
@@ -19,11 +20,18 @@ struct FrameTracker {
     private var type: UInt8 = 255
     private var isInBlock = false
     private var begunAt: UInt64
+    /// The frame's stream, and of a PRIORITY frame the stream that it depends on, as far as it
+    /// has come.
+    private var streamID: UInt32 = 0
+    private var dependency: UInt32 = 0
+    private var dependencyCount = 0
 
     /// Frames of types that HTTP/2 does not know, since they were last asked for.
     private(set) var unknownFrames = 0
     /// DATA frames without a byte that end nothing, since they were last asked for.
     private(set) var emptyData = 0
+    /// A PRIORITY frame made a stream depend on itself.
+    private(set) var hasSelfDependency = false
 
     /// - Parameter prefaceBytes: what comes before the first frame.
     init(prefaceBytes: Int, now: UInt64) {
@@ -48,6 +56,7 @@ struct FrameTracker {
         while position < bytes.count {
             if rest > 0 {
                 let taken = min(rest, bytes.count - position)
+                if type == Self.priority { readPriority(bytes[position..<(position + taken)]) }
                 rest -= taken
                 position += taken
                 continue
@@ -56,11 +65,17 @@ struct FrameTracker {
             if headCount == 0, bytes.count - position >= Self.headBytes {
                 let first = bytes.loadUnaligned(fromByteOffset: position, as: UInt64.self)
                 head = UInt64(bigEndian: first) >> 24
+                streamID = UInt32(
+                    bigEndian: bytes.loadUnaligned(fromByteOffset: position + 5, as: UInt32.self))
                 position += Self.headBytes
                 beginFrame()
                 continue
             }
-            if headCount < 5 { head = head << 8 | UInt64(bytes[position]) }
+            if headCount < 5 {
+                head = head << 8 | UInt64(bytes[position])
+            } else {
+                streamID = streamID << 8 | UInt32(bytes[position])
+            }
             headCount += 1
             position += 1
             if headCount == Self.headBytes { beginFrame() }
@@ -73,12 +88,23 @@ struct FrameTracker {
         let flags = UInt8(head & 0xff)
         head = 0
         headCount = 0
+        dependency = 0
+        dependencyCount = 0
         if type == Self.headers || type == Self.continuation {
             isInBlock = flags & Self.endHeaders == 0
         } else if type > Self.continuation {
             unknownFrames += 1
         } else if type == Self.data, rest == 0, flags & Self.endStream == 0 {
             emptyData += 1
+        }
+    }
+
+    private mutating func readPriority(_ bytes: Slice<UnsafeRawBufferPointer>) {
+        for byte in bytes.prefix(4 - dependencyCount) {
+            dependency = dependency << 8 | UInt32(byte)
+            dependencyCount += 1
+            // The highest bit of each is no part of the number.
+            if dependencyCount == 4, (dependency ^ streamID) << 1 == 0 { hasSelfDependency = true }
         }
     }
 }

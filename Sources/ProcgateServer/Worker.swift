@@ -22,7 +22,7 @@ final class Worker: @unchecked Sendable {
     private(set) var link: SupervisorLink?
     private(set) var watchers: [ObjectIdentifier: WatchFeed] = [:]
     private var isWatching = false
-    private var ended = EndedCache(capacity: 1_024)
+    private var ended = EndedCache(capacity: 1_024, capacityBytes: 4 << 20)
     private var idle: KeepAliveList
     /// Of those who could not say who they are; shared by all loops.
     let failures: FailureLimiter
@@ -146,6 +146,19 @@ final class Worker: @unchecked Sendable {
         return process
     }
 
+    /// Answers with a process, the first time with `known`. While there is no room for the answer
+    /// nothing of it is kept: the process is asked for again then.
+    func send<Response: ProtobufMessage>(
+        _ known: Process, by call: ServerCall, as response: (Process) -> Response
+    ) async throws(GRPCStatus) {
+        var first: Process? = known
+        let id = known.id
+        try await call.send { () async throws(GRPCStatus) -> Response in
+            if let process = first.take() { return response(process) }
+            return response(try await processCommand(.get(.with { $0.processId = id })))
+        }
+    }
+
     static let unexpectedReply = GRPCStatus(
         .internal, "the supervisor's reply is of another kind")
 
@@ -156,7 +169,7 @@ final class Worker: @unchecked Sendable {
 
     /// Keeps `process` where it has ended.
     func remember(_ process: Process) {
-        if process.status.hasEnded { ended[process.id] = EndedCache.Entry(process) }
+        if process.status.hasEnded { ended.add(process) }
     }
 
     // MARK: Idle streams
@@ -192,12 +205,12 @@ final class Worker: @unchecked Sendable {
     private func observer() -> SupervisorLink.Observer {
         SupervisorLink.Observer(
             changed: { [self] process in
-                ended[process.id] = nil
+                ended.remove(process.id)
                 for feed in watchers.values { feed.changed(process) }
             },
-            outputForgotten: { [self] id in ended[id] = nil },
+            outputForgotten: { [self] id in ended.remove(id) },
             forgotten: { [self] id, _ in
-                ended[id] = nil
+                ended.remove(id)
                 for feed in watchers.values { feed.deleted(id) }
             },
             lost: { [self] error in

@@ -19,7 +19,9 @@ public final class ServerCall: @unchecked Sendable {
     /// Whom the interceptor found the caller to be.
     @exclusivity(unchecked) public var principal: String?
     /// Left for the log by the handler: see ``CallSummary/note``.
-    @exclusivity(unchecked) public var note: String?
+    @exclusivity(unchecked) public var note: String? {
+        didSet { if let text = note, text.utf8.count > 256 { note = text.cut(toBytes: 256) } }
+    }
     /// Set before the handler's task is cancelled.
     @exclusivity(unchecked) public private(set) var cancellation: CancellationCause?
     /// How messages are compressed from now on; by default as the caller asked with
@@ -58,6 +60,15 @@ public final class ServerCall: @unchecked Sendable {
     @exclusivity(unchecked) private var laterStarts = Deque<Int>()
     /// Of the request: see `RequestWindow.swift`.
     @exclusivity(unchecked) var window: RequestWindow
+    /// What the connection holds for the call: see `CallMemory.swift`.
+    @exclusivity(unchecked) var bufferedCharge = 0
+    @exclusivity(unchecked) var queuedCharge = 0
+    @exclusivity(unchecked) var reservedRoom = 0
+    @exclusivity(unchecked) var otherCharges: [MemoryCharge] = []
+    /// Of the message taken last. To be kept by whoever keeps its bytes beyond the call.
+    @exclusivity(unchecked) public internal(set) var messageCharge: MemoryCharge?
+    /// Counts among the calls of its connection that nobody vouches for.
+    @exclusivity(unchecked) private var isGuest = false
 
     init(
         stream: HTTP2Stream, head: RequestHead, method: ServerMethod?,
@@ -124,13 +135,15 @@ public final class ServerCall: @unchecked Sendable {
             if window.isAffected(receivedBytes: reader.totalBytes) {
                 messageTaken(isLast: requestEnded)
             }
+            chargeMessage(message.bytes.readableBytes)
+            settleBuffered()
             messagesIn += 1
             lastMessageWasCompressed = message.isCompressed
             guard message.isCompressed else { return .message(message.bytes) }
             guard head.encoding == .gzip else {
                 throw GRPCStatus(.internal, "a compressed message without grpc-encoding")
             }
-            return .message(try Gzip.inflate(message.bytes, limitBytes: reader.limitBytes))
+            return .message(try inflate(message.bytes))
         case .needsMore:
             if requestEnded {
                 guard reader.isEmpty else {
@@ -138,6 +151,7 @@ public final class ServerCall: @unchecked Sendable {
                 }
                 return .end
             }
+            if !takesOneMessage { releaseMessage() }
             awaitMessage()
             return .wait
         }
@@ -175,18 +189,8 @@ public final class ServerCall: @unchecked Sendable {
         _ message: M, compress: Bool = true
     ) async throws(GRPCStatus) {
         try await waitForRoom()
-        if announcedCompression == .gzip, compress {
-            let packed = message.withEncoded { pack($0) }
-            enqueue(packed, isCompressed: true)
-            return
-        }
-        noteMessageStart()
-        message.withEncoder { encoder in
-            let count = encoder.byteCount
-            stream.enqueue(count: 5 + count) { room in
-                Self.writePrefix(room, count, isCompressed: false)
-                encoder.write(into: UnsafeMutableRawBufferPointer(rebasing: room[5...]))
-            }
+        while let missing = try enqueue(message, compress: compress) {
+            try await waitForMemory(missing)
         }
     }
 
@@ -195,11 +199,38 @@ public final class ServerCall: @unchecked Sendable {
         async throws(GRPCStatus)
     {
         try await waitForRoom()
+        let count = 5 + encoded.readableBytes
+        while !takeQueued(count) { try await waitForMemory(count) }
         if announcedCompression == .gzip, compress {
             enqueue(encoded.withUnsafeReadableBytes { pack($0) }, isCompressed: true)
+            settleQueued()
         } else {
             enqueue(encoded, isCompressed: false)
         }
+    }
+
+    /// Queues one message; else, the number of bytes that there is no room for now.
+    func enqueue<M: ProtobufMessage>(_ message: M, compress: Bool) throws(GRPCStatus) -> Int? {
+        if let failure { throw failure }
+        var missing: Int?
+        let isCompressed = announcedCompression == .gzip && compress
+        message.withEncoder { encoder in
+            let count = 5 + encoder.byteCount
+            guard takeQueued(count) else {
+                missing = count
+                return
+            }
+            guard !isCompressed else {
+                enqueue(pack(encoder.bytes()), isCompressed: true)
+                return settleQueued()
+            }
+            noteMessageStart()
+            stream.enqueue(count: count) { room in
+                Self.writePrefix(room, count - 5, isCompressed: false)
+                encoder.write(into: UnsafeMutableRawBufferPointer(rebasing: room[5...]))
+            }
+        }
+        return missing
     }
 
     private func pack(_ message: UnsafeRawBufferPointer) -> ByteBuffer {
@@ -236,6 +267,7 @@ public final class ServerCall: @unchecked Sendable {
         let next: Int? =
             firstStart >= sent ? firstStart : laterStarts.first(where: { $0 >= sent })
         stream.discardQueue(keeping: next.map { $0 - sent } ?? stream.queuedBytes)
+        settleQueued()
         if stream.queuedBytes > 0 { connection.awaitEnd(of: self) }
     }
 
@@ -246,22 +278,27 @@ public final class ServerCall: @unchecked Sendable {
         room.storeBytes(of: UInt32(count).bigEndian, toByteOffset: 1, as: UInt32.self)
     }
 
-    nonisolated(nonsending) private func waitForRoom() async throws(GRPCStatus) {
+    nonisolated(nonsending) func waitForRoom() async throws(GRPCStatus) {
         eventLoop.assertInEventLoop()
         if let failure { throw failure }
         if isFinished { throw GRPCStatus(.internal, "the call is over") }
         if !isHeadSent { sendInitialMetadata(Metadata()) }
         while stream.queuedBytes >= connection.services.configuration.limits.queuedBytes {
-            precondition(sender == nil, "two tasks send to one call")
             stream.wantsDrained = true
-            await withTaskCancellationHandler {
-                await withUnsafeContinuation { sender = $0 }
-            } onCancel: {
-                eventLoop.execute { self.wakeSender() }
-            }
-            if let failure { throw failure }
-            if Task.isCancelled { throw GRPCStatus(.cancelled, "the task ended") }
+            try await waitToSend()
         }
+    }
+
+    /// Until the queue has drained or there is memory, for all that is known.
+    nonisolated(nonsending) func waitToSend() async throws(GRPCStatus) {
+        precondition(sender == nil, "two tasks send to one call")
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { sender = $0 }
+        } onCancel: {
+            eventLoop.execute { self.wakeSender() }
+        }
+        if let failure { throw failure }
+        if Task.isCancelled { throw GRPCStatus(.cancelled, "the task ended") }
     }
 
     func wakeSender() {
@@ -277,9 +314,8 @@ public final class ServerCall: @unchecked Sendable {
     /// a ``stream(_:)``'s source.
     public func framed(_ message: ByteBuffer) -> ByteBuffer {
         let isCompressed = announcedCompression == .gzip
-        var body =
-            isCompressed ? message.withUnsafeReadableBytes { Gzip.deflate($0) } : message
-        var framed = ByteBuffer()
+        var body = isCompressed ? message.withUnsafeReadableBytes { pack($0) } : message
+        var framed = ByteBufferAllocator().buffer(capacity: 5 + body.readableBytes)
         framed.writeInteger(isCompressed ? 1 : 0, as: UInt8.self)
         framed.writeInteger(UInt32(body.readableBytes))
         framed.writeBuffer(&body)
@@ -351,6 +387,7 @@ public final class ServerCall: @unchecked Sendable {
         endHandover(status)
         if !reader.isEmpty { reader.discard() }
         if window.isCharged { giveUpMessage() }
+        releaseRequest()
     }
 
     private func sendHeadForEnd() {
@@ -396,6 +433,7 @@ public final class ServerCall: @unchecked Sendable {
             return
         }
         reader.append(bytes)
+        settleBuffered()
         wakeReceiver()
     }
 
@@ -418,6 +456,24 @@ public final class ServerCall: @unchecked Sendable {
     func streamClosed() {
         if deadlineIndex >= 0 { connection.services.deadlines.remove(self) }
         if window.grownBytes > 0 { connection.giveBackGrowth(window.grownBytes) }
+        if isGuest { connection.guests -= 1 }
+        settleQueued()
+    }
+
+    /// Counts the call among those of its connection that nobody vouches for, until its stream
+    /// is closed. False: there are `limit` of them already.
+    public func enterAsGuest(limit: Int) -> Bool {
+        guard !isGuest, !stream.isClosed else { return true }
+        guard connection.guests < limit else { return false }
+        connection.guests += 1
+        isGuest = true
+        return true
+    }
+
+    /// Much of what was queued has been sent.
+    func queueDrained() {
+        settleQueued()
+        wakeSender()
     }
 
     /// The caller has not made room in time for what is left of a call that is over.

@@ -13,14 +13,19 @@ final class LoopServices: @unchecked Sendable {
     let executor: LoopExecutor
     let deadlines: DeadlineQueue
     let output = OutputBuffer()
+    let memory: BufferMemory
     private var connections: [ObjectIdentifier: ServerConnection] = [:]
     /// Channels on which TLS is not agreed upon yet.
     private var handshaking: [ObjectIdentifier: any Channel] = [:]
     private var ticker: RepeatedTask?
     private(set) var isDraining = false
 
-    init(_ eventLoop: any EventLoop, router: ServiceRouter, configuration: ServerConfiguration) {
+    init(
+        _ eventLoop: any EventLoop, router: ServiceRouter, configuration: ServerConfiguration,
+        memory: BufferMemory
+    ) {
         self.eventLoop = eventLoop
+        self.memory = memory
         self.router = router
         self.configuration = configuration
         executor = LoopExecutor(eventLoop)
@@ -110,9 +115,17 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     private var isDraining = false
     private var finalGoAwayAt: NIODeadline?
     private var closeReason: String?
-    /// Of messages that are not complete, and of windows that have grown.
-    @exclusivity(unchecked) private var messages: ByteBudget<ServerCall>
-    @exclusivity(unchecked) private var growth: ByteBudget<ServerCall>
+    let memory: ConnectionMemory
+    /// What streams' windows have grown by.
+    private var grownBytes = 0
+    /// What the connection's own has.
+    private var ownGrowthBytes = 0
+    /// Received bytes that were not given back to the connection's window.
+    @exclusivity(unchecked) private var withheldBytes = 0
+    /// Frames that the peer has not read, as they are counted.
+    @exclusivity(unchecked) private var framesCharge = 0
+    /// Calls that nobody vouches for.
+    @exclusivity(unchecked) var guests = 0
     /// Calls that were ended within a message, and when their callers must have taken its rest.
     private var farewells: [(call: ServerCall, until: NIODeadline)] = []
 
@@ -124,12 +137,14 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         self.peer = peer
         let limits = services.configuration.limits
         let twice = min(limits.messageBytes, Int.max / 2) * 2
-        messages = ByteBudget(limitBytes: max(limits.bufferedBytes, twice))
-        growth = ByteBudget(limitBytes: limits.bufferedBytes)
+        memory = ConnectionMemory(
+            limitBytes: max(limits.connectionMemoryBytes, twice), shared: services.memory,
+            eventLoop: services.eventLoop)
     }
 
     func connectionStarted(_ connection: HTTP2Handler) {
         handler = connection
+        memory.whenRoom = { [unowned self] in giveBackWithheld() }
         services.add(self)
         services.configuration.connectionObserver?(.opened(peer))
         if services.isDraining { drain() }
@@ -138,6 +153,14 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     // MARK: Requests
 
     func headersReceived(_ stream: HTTP2Stream) {
+        let isFull = !memory.hasRoom
+        memory.hold(Self.heldBytes(of: stream))
+        guard !isFull else {
+            let status = GRPCStatus(
+                .resourceExhausted, "the memory for this connection's calls is used up")
+            stream.respondOnly(StatusFields.trailersOnly(status, metadata: Metadata()))
+            return
+        }
         guard !stream.headersOverLimit, let block = stream.headers else {
             let status = GRPCStatus(.resourceExhausted, "the request's header is too large")
             stream.respondOnly(
@@ -172,6 +195,14 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             started.append(call)
         }
     }
+
+    /// The fields are kept once as they came, and once as text, unless calls share them.
+    private static func heldBytes(of stream: HTTP2Stream) -> Int {
+        let fields = stream.headers?.byteCount ?? 0
+        return ServerCall.fixedBytes + (fields > sharedFieldBytes ? 3 * fields : 0)
+    }
+
+    private static let sharedFieldBytes = 1024
 
     private func makeCall(
         _ stream: HTTP2Stream, _ head: RequestHead, _ method: ServerMethod?
@@ -211,12 +242,26 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     }
 
     func dataReceived(_ stream: HTTP2Stream, _ bytes: ByteBuffer) {
+        let count = bytes.readableBytes
         guard let call = call(stream) else {
-            stream.consume(bytes.readableBytes)
+            stream.consume(count)
+            handler?.session.consumeConnection(count)
             return
         }
         call.received(bytes)
         touched.append(call)
+        guard memory.hasRoom else {
+            withheldBytes += count
+            return
+        }
+        handler?.session.consumeConnection(count)
+    }
+
+    /// The connection has room for what its peer sends.
+    private func giveBackWithheld() {
+        let count = withheldBytes
+        withheldBytes = 0
+        handler?.session.consumeConnection(count)
     }
 
     func trailersReceived(_ stream: HTTP2Stream) {}
@@ -239,11 +284,40 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             for call in touched { call.compact() }
             touched.removeAll(keepingCapacity: touched.count <= Self.spareCalls)
         }
+        countFrames()
+    }
+
+    /// Answers and acknowledgements that a peer does not read are the codec's, until it ends the
+    /// connection for their number.
+    private func countFrames() {
+        guard let frames = handler?.session.queuedFrames else { return }
+        let due = frames > Self.uncountedFrames ? frames * Self.frameBytes : 0
+        guard due != framesCharge else { return }
+        let change = due - framesCharge
+        framesCharge = due
+        if change > 0 { memory.hold(change) } else { memory.release(-change) }
+    }
+
+    private static let uncountedFrames = 128
+    private static let frameBytes = 512
+
+    func outputRoom(_ limit: Int) -> Int {
+        min(limit, max(memory.roomBytes, Self.leastOutput))
+    }
+
+    /// A frame of the usual size is always to be had.
+    private static let leastOutput = 16 * 1024
+
+    func waitingOutputChanged(by bytes: Int) {
+        if bytes > 0 { memory.hold(bytes) } else { memory.release(-bytes) }
     }
 
     private static let spareCalls = 1024
 
     func closed(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode?) {
+        if stream.headers != nil || stream.headersOverLimit {
+            memory.release(Self.heldBytes(of: stream))
+        }
         guard let call = call(stream) else { return }
         stream.context = nil
         call.streamClosed()
@@ -256,26 +330,29 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         }
     }
 
-    // MARK: What requests may hold
+    // MARK: What the connection may hold
 
-    /// False: the call is told when it has the bytes.
-    func reserve(_ bytes: Int, for call: ServerCall) -> Bool {
-        messages.take(bytes, for: call)
+    /// Streams whose windows have grown do not use up the connection's memory.
+    func takeGrowth(_ bytes: Int) -> Bool {
+        guard grownBytes + bytes <= memory.limitBytes / 2 else { return false }
+        grownBytes += bytes
+        return true
     }
 
-    /// What the call had reserved goes to others; it does not wait for any more.
-    func giveBack(_ bytes: Int, of call: ServerCall) {
-        if bytes > 0 { messages.giveBack(bytes) } else { messages.leave(call) }
-        while messages.isAwaited, let next = messages.admitted() {
-            next.holder.reserved(next.bytes)
-        }
-    }
+    func giveBackGrowth(_ bytes: Int) { grownBytes -= bytes }
 
-    func takeGrowth(_ bytes: Int) -> Bool { growth.takeNow(bytes) }
-    func giveBackGrowth(_ bytes: Int) { growth.giveBack(bytes) }
+    /// Lets the peer send as much on the connection as on a stream that has grown, if all
+    /// connections' windows allow it. Once grown it stays so: a window cannot be taken back.
+    func growWindow() {
+        let target = services.configuration.limits.grownWindowBytes
+        let growth = target - services.configuration.http2.connectionWindowBytes
+        guard ownGrowthBytes == 0, growth > 0, services.memory.takeWindow(growth) else { return }
+        ownGrowthBytes = growth
+        handler?.session.growConnectionWindow(to: target)
+    }
 
     func drained(_ stream: HTTP2Stream) {
-        call(stream)?.wakeSender()
+        call(stream)?.queueDrained()
     }
 
     func bodySent(_ stream: HTTP2Stream) {
@@ -306,6 +383,10 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         handler = nil
         farewells = []
         services.remove(self)
+        services.memory.giveBackWindow(ownGrowthBytes)
+        memory.release(framesCharge)
+        framesCharge = 0
+        memory.close()
         let reason = closeReason ?? error.map { String(describing: $0) }
         services.configuration.connectionObserver?(.closed(peer, reason: reason))
     }

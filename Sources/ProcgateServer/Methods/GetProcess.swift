@@ -15,6 +15,8 @@ extension Worker {
         let get = Get.with { $0.processId = request.processId }
         let process = try await processCommand(.get(get))
         remember(process)
-        try await call.send(GetProcessResponse.with { $0.process = process })
+        try await send(process, by: call) { process in
+            GetProcessResponse.with { $0.process = process }
+        }
     }
 }

@@ -35,15 +35,21 @@ extension Worker {
     ) async throws(GRPCStatus) -> OwnedProcess {
         let link = try liveLink()
         let owned = OwnedProcess(link: link)
+        // The request counts until the supervisor has it and has answered.
+        let charge = call.messageCharge
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                owned.call = link.follow(.start(start)) { continuation.resume(returning: $0) }
+                owned.call = link.follow(.start(start), keeping: charge) {
+                    continuation.resume(returning: $0)
+                }
             }
         } onCancel: {
             eventLoop.execute { owned.end(of: call) }
         }
         do throws(SupervisorError) {
             let following = try result.get()
+            call.releaseMessage()
+            call.hold(following)
             // What has only now been started has nothing that its caller could have seen.
             let first = following.started.joined ? seq : 1
             owned.reader = LogReader(following.log, from: first, owner: owned.call)
@@ -54,6 +60,25 @@ extension Worker {
         } catch {
             owned.end(of: call)
             throw .supervisor(error)
+        }
+    }
+}
+
+extension ServerCall {
+    /// Counts what a followed process makes its reader keep: the process as it started and as it
+    /// stands, and once more to be sent.
+    func hold(_ following: Following) {
+        hold(2 * following.log.process.approximateBytes)
+    }
+}
+
+extension Process {
+    /// Of its texts.
+    var approximateBytes: Int {
+        let texts = command.utf8.count + cwd.utf8.count
+        let arguments = args.reduce(0) { $0 + $1.utf8.count + 16 }
+        return labels.reduce(texts + arguments) {
+            $0 + $1.key.utf8.count + $1.value.utf8.count + 32
         }
     }
 }
