@@ -78,7 +78,7 @@ struct RetainedOutput {
 
     /// Copies all of it. False: it has been dropped meanwhile.
     func copy(from reader: LogReader, into result: inout ProcessResult) -> Bool {
-        var pieces = OutputPieces(self, of: reader)
+        let pieces = OutputPieces(self, of: reader)
         result.stdoutData = []
         result.stderrData = []
         return pieces.copy(.stdout, into: &result.stdoutData)
@@ -140,7 +140,7 @@ struct OutputPieces {
     }
 
     /// From the first record on.
-    mutating func copy(_ stream: OutputStreamKind, into data: inout [UInt8]) -> Bool {
+    func copy(_ stream: OutputStreamKind, into data: inout [UInt8]) -> Bool {
         rewind()
         data.reserveCapacity(output.count(of: stream))
         while data.count < output.count(of: stream) {

@@ -46,8 +46,8 @@ final class BufferMemory: Sendable {
     var takenBytes: Int { state.withLock { $0.takenBytes } }
 
     /// Takes `bytes` for a connection that has `share` already.
-    /// - Parameter waits: where they are not to be had now the connection waits for them, and is
-    ///   told by `granted`.
+    /// - Parameter waits: where they are not to be had now the connection waits for them, instead
+    ///   of what it has waited for before, and is told by `granted`.
     func take(
         _ bytes: Int, for connection: ConnectionMemory, share: Int, waits: Bool
     ) -> Bool {
@@ -57,7 +57,13 @@ final class BufferMemory: Sendable {
                 return (true, [])
             }
             guard waits else { return (false, []) }
-            state.asks.append(Ask(connection: connection, bytes: bytes, share: share))
+            let ask = Ask(connection: connection, bytes: bytes, share: share)
+            // It waits for one thing at a time, and keeps its place.
+            if let place = state.asks.firstIndex(where: { $0.connection === connection }) {
+                state.asks[place] = ask
+            } else {
+                state.asks.append(ask)
+            }
             var granted = serve(&state)
             // It may have been held up by nobody but those who hold themselves up.
             guard let own = granted.firstIndex(where: { $0.connection === connection }) else {

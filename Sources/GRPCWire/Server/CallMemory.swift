@@ -28,13 +28,14 @@ extension ServerCall {
         }
     }
 
-    /// The handler has been given a message of that many bytes, in place of the one before.
-    func chargeMessage(_ bytes: Int) {
+    /// The handler has been given a message, in place of the one before. Its bytes were counted
+    /// as buffered: they are moved, lest others take their place meanwhile.
+    func moveToHandler(_ bytes: Int) {
         guard bytes > Self.uncountedBytes else {
             messageCharge = nil
             return
         }
-        connection.memory.hold(bytes)
+        bufferedCharge -= bytes
         messageCharge = MemoryCharge(bytes, of: connection.memory, on: eventLoop)
     }
 
@@ -74,9 +75,11 @@ extension ServerCall {
         _ message: ByteBuffer, atMost limit: Int
     ) throws(GRPCStatus) -> ByteBuffer {
         try takeForHandler(limit)
-        defer { connection.memory.release(limit) }
+        var kept = 0
+        defer { connection.memory.release(limit - kept) }
         let inflated = try Gzip.inflate(message, limitBytes: limit)
-        chargeMessage(inflated.readableBytes)
+        kept = inflated.readableBytes
+        messageCharge = MemoryCharge(kept, of: connection.memory, on: eventLoop)
         return inflated
     }
 

@@ -4,19 +4,25 @@ public import NIOCore
 public import Protobuf
 
 extension ServerCall {
+    /// Looks at a message before it is decoded.
+    public typealias Check = (UnsafeRawBufferPointer) throws(GRPCStatus) -> Void
+
     /// The next message; nil: the caller has half-closed.
-    nonisolated(nonsending) public func next<M: ProtobufMessage>(_ type: M.Type)
-        async throws(GRPCStatus) -> M?
-    {
+    nonisolated(nonsending) public func next<M: ProtobufMessage>(
+        _ type: M.Type, checking check: Check = { _ in }
+    ) async throws(GRPCStatus) -> M? {
         guard let bytes = try await nextMessage() else { return nil }
+        try bytes.withUnsafeReadableBytes { raw throws(GRPCStatus) in try check(raw) }
         return try decode(bytes, as: type)
     }
 
     /// The only message of a unary or server-streaming call.
-    nonisolated(nonsending) public func request<M: ProtobufMessage>(_ type: M.Type)
-        async throws(GRPCStatus) -> M
-    {
-        try decode(await requestBytes(), as: type)
+    nonisolated(nonsending) public func request<M: ProtobufMessage>(
+        _ type: M.Type, checking check: Check = { _ in }
+    ) async throws(GRPCStatus) -> M {
+        let bytes = try await requestBytes()
+        try bytes.withUnsafeReadableBytes { raw throws(GRPCStatus) in try check(raw) }
+        return try decode(bytes, as: type)
     }
 
     nonisolated(nonsending) private func requestBytes() async throws(GRPCStatus) -> ByteBuffer {

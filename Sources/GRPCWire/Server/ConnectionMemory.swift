@@ -27,7 +27,6 @@ final class ConnectionMemory: @unchecked Sendable {
     @exclusivity(unchecked) private var peakBytes = 0
     /// Of the shared memory.
     @exclusivity(unchecked) private(set) var shareBytes = 0
-    @exclusivity(unchecked) private var isAsking = false
     @exclusivity(unchecked) private var waiting: Deque<Waiter> = []
     @exclusivity(unchecked) private var lacksRoom = false
     /// Told when there is room again for what the peer sends.
@@ -108,12 +107,8 @@ final class ConnectionMemory: @unchecked Sendable {
     private func cover(_ more: Int, waits: Bool) -> Bool {
         let need = heldBytes + more - Self.reserveBytes - shareBytes
         guard need > 0 else { return true }
-        guard !isAsking else { return false }
         let asked = (need + Self.stepBytes - 1) / Self.stepBytes * Self.stepBytes
-        // It waits for one thing at a time.
-        isAsking = waits
         guard shared.take(asked, for: self, share: shareBytes, waits: waits) else { return false }
-        isAsking = false
         shareBytes += asked
         return true
     }
@@ -121,7 +116,6 @@ final class ConnectionMemory: @unchecked Sendable {
     /// What was waited for has been taken. From any thread.
     func granted(_ bytes: Int) {
         eventLoop.execute { [self] in
-            isAsking = false
             shareBytes += bytes
             settle()
         }
@@ -157,7 +151,6 @@ final class ConnectionMemory: @unchecked Sendable {
     func close() {
         whenRoom = {}
         waiting.removeAll()
-        isAsking = false
         shared.leave(self, peakBytes: peakBytes)
         settle()
     }

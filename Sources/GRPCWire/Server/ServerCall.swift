@@ -18,9 +18,10 @@ public final class ServerCall: @unchecked Sendable {
     @exclusivity(unchecked) public var trailers = Metadata()
     /// Whom the interceptor found the caller to be.
     @exclusivity(unchecked) public var principal: String?
-    /// Left for the log by the handler: see ``CallSummary/note``.
-    @exclusivity(unchecked) public var note: String? {
-        didSet { if let text = note, text.utf8.count > 256 { note = text.cut(toBytes: 256) } }
+    /// Left for the log by the handler: see ``CallSummary/note``. At most 256 bytes are kept.
+    public var note: String? {
+        get { keptNote }
+        set { keptNote = newValue?.cut(toBytes: 256) }
     }
     /// Set before the handler's task is cancelled.
     @exclusivity(unchecked) public private(set) var cancellation: CancellationCause?
@@ -31,6 +32,7 @@ public final class ServerCall: @unchecked Sendable {
     /// Whether the message taken last came compressed.
     @exclusivity(unchecked) public private(set) var lastMessageWasCompressed = false
 
+    @exclusivity(unchecked) private var keptNote: String?
     let stream: HTTP2Stream
     let head: RequestHead
     let method: ServerMethod?
@@ -131,11 +133,11 @@ public final class ServerCall: @unchecked Sendable {
     private func take() throws(GRPCStatus) -> Taken {
         switch try reader.next() {
         case .message(let message):
+            moveToHandler(message.bytes.readableBytes)
             stream.consume(reader.credit(isWaiting: false))
             if window.isAffected(receivedBytes: reader.totalBytes) {
                 messageTaken(isLast: requestEnded)
             }
-            chargeMessage(message.bytes.readableBytes)
             settleBuffered()
             messagesIn += 1
             lastMessageWasCompressed = message.isCompressed

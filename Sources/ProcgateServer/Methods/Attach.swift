@@ -10,7 +10,10 @@ import SupervisorLink
 
 extension Worker {
     func attach(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
-        guard let first = try await call.next(AttachRequest.self) else {
+        let message = try await call.next(AttachRequest.self) { bytes throws(GRPCStatus) in
+            try Self.checkArguments(of: bytes, at: [2, 1])
+        }
+        guard let first = message else {
             throw GRPCStatus(.invalidArgument, "the stream has no message")
         }
         let input = SessionTasks(SessionInput(eventLoop: call.eventLoop))

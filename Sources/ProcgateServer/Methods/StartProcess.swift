@@ -7,7 +7,9 @@ import Protobuf
 
 extension Worker {
     func startProcess(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
-        let request = try await call.request(StartProcessRequest.self)
+        let request = try await call.request(StartProcessRequest.self) { bytes throws(GRPCStatus) in
+            try Self.checkArguments(of: bytes, at: [1])
+        }
         let start = try startCommand(request, for: caller)
         let charge = call.messageCharge
         let reply = try await reply { link, completion in

@@ -4,9 +4,33 @@
 import GRPCWire
 import ProcgateInternal
 import ProcgateV1
+import Protobuf
 import SupervisorLink
 
 extension Worker {
+    /// More than this no kernel takes (`execve(2)`: three quarters of 8 MiB): it is refused before
+    /// its many strings are made, which would hold up the loop's other calls.
+    private static let mostArgumentBytes = 6 << 20
+    /// Of ProcessSpec: `args` and `env`.
+    private static let argumentFields: [UInt32] = [2, 4]
+    /// Of each the kernel counts at least so much more than its text.
+    private static let leastArgumentBytes = 4
+
+    /// Throws ARGUMENTS_TOO_LONG for a message whose spec, at that path, is too large to start.
+    static func checkArguments(
+        of message: UnsafeRawBufferPointer, at path: [UInt32]
+    ) throws(GRPCStatus) {
+        // A small message is what it is.
+        guard message.count > mostArgumentBytes / (leastArgumentBytes + 1) else { return }
+        let bytes = FieldSum.bytes(
+            of: argumentFields, each: leastArgumentBytes, at: path, in: message)
+        guard bytes > mostArgumentBytes else { return }
+        throw .refusal(
+            .argumentsTooLong,
+            "arguments and environment of \(bytes) bytes are more than the \(mostArgumentBytes) "
+                + "that a host can take")
+    }
+
     /// The command that starts `spec` for `caller`; its other fields are the method's.
     /// Throws COMMAND_REQUIRED or RUN_AS_DENIED.
     func start(
