@@ -177,8 +177,9 @@ final class ResultSource: BodySource {
     private static let leastPiece = 4096
 
     /// - Parameter reader: before the first record of `output`; closed by the call's end.
-    init(_ result: ProcessResult, _ output: RetainedOutput, of reader: LogReader, by call: ServerCall)
-    {
+    init(
+        _ result: ProcessResult, _ output: RetainedOutput, of reader: LogReader, by call: ServerCall
+    ) {
         self.call = call
         self.reader = reader
         pieces = OutputPieces(output, of: reader)

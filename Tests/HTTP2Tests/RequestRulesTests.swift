@@ -36,7 +36,8 @@ import Testing
         let endsAtOnce = body == nil && trailers == nil
         try server.receive(
             RawFrame(
-                type: 1, flags: endsAtOnce ? 5 : 4, stream: 1, payload: block(fields)).bytes)
+                type: 1, flags: endsAtOnce ? 5 : 4, stream: 1, payload: block(fields)
+            ).bytes)
         if let body {
             try server.receive(
                 RawFrame(type: 0, flags: trailers == nil ? 1 : 0, stream: 1, payload: body).bytes)

@@ -6,7 +6,7 @@ import time
 import h2.settings
 import pytest
 
-from contract import MiB, begin, info, pb, run, start, stop, wait
+from contract import Code, MiB, begin, info, pb, refused, run, start, stop, wait
 from gateway import eventually, gateway, resident
 from wire import SERVICE, Connection, message
 
@@ -301,12 +301,39 @@ def test_watches_of_health_by_strangers_cost_little(g, bystander):
         assert seconds_of_an_exec(bystander) < 1
 
 
+@pytest.mark.parametrize("field", ["args", "env"])
+def test_more_arguments_than_any_host_takes(g, field):
+    """They are refused before they are made: a million strings take seconds and much memory."""
+    spec = pb.ProcessSpec(command="true")
+    if field == "args":
+        spec.args.extend(["a"] * 1_500_000)
+    else:
+        spec.env.update({f"V{i}": "" for i in range(600_000)})
+    start_request = pb.StartProcessRequest(process=spec)
+    with refused(Code.INVALID_ARGUMENT, "ARGUMENTS_TOO_LONG"):
+        list(g.stub.Exec(pb.ExecRequest(process=spec)))
+    with refused(Code.INVALID_ARGUMENT, "ARGUMENTS_TOO_LONG"):
+        g.stub.StartProcess(start_request)
+    with refused(Code.INVALID_ARGUMENT, "ARGUMENTS_TOO_LONG"):
+        list(g.stub.Attach(iter([pb.AttachRequest(start=start_request)])))
+
+
+def test_labels_that_take_more_memory_than_any_request():
+    request = pb.ExecRequest(process=pb.ProcessSpec(command="true"))
+    request.process.labels.update({f"{i:x}": "" for i in range(1_200_000)})
+    with gateway() as usual, refused(Code.INVALID_ARGUMENT, "ARGUMENTS_TOO_LONG"):
+        list(usual.stub.Exec(request))
+
+
 # Wait
 
 
 def test_a_result_is_pulled_whole(g):
     """Larger than a stream's window, both streams interleaved, cut at its front."""
-    script = "for i in $(seq 200); do head -c 30000 /dev/zero; head -c 9000 /dev/zero | tr '\\0' e >&2; done"
+    script = (
+        "for i in $(seq 200); do head -c 30000 /dev/zero; "
+        "head -c 9000 /dev/zero | tr '\\0' e >&2; done"
+    )
     id = run(g.stub, script).id
     whole = wait(g.stub, id, max_output_bytes=64 * MiB).result
     assert whole.stdout_data == bytes(200 * 30000)

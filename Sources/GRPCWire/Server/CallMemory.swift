@@ -113,7 +113,8 @@ extension ServerCall {
         throw failure(of: type, .tooLarge)
     }
 
-    private func failure<M: ProtobufMessage>(of type: M.Type, _ error: ProtobufError) -> GRPCStatus {
+    private func failure<M: ProtobufMessage>(of type: M.Type, _ error: ProtobufError) -> GRPCStatus
+    {
         connection.services.configuration.decodingFailure?(M.fullName, error)
             ?? GRPCStatus(.internal, "a message is not a \(M.fullName): \(error)")
     }

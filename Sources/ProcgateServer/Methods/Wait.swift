@@ -27,7 +27,8 @@ extension Worker {
         remember(process)
         let bytes = request.maxOutputBytes == 0 ? Self.defaultOutput : request.maxOutputBytes
         let limit = Int(min(bytes, Self.mostOutput))
-        let reader = LogReader(following.log, from: following.started.log?.firstSeq ?? 1, owner: nil)
+        let reader = LogReader(
+            following.log, from: following.started.log?.firstSeq ?? 1, owner: nil)
         let output = RetainedOutput(newest: limit, of: reader)
         if output.byteCount <= Self.mostCopied || call.compressesMessages {
             defer { reader.close() }
