@@ -1,5 +1,5 @@
 // Where the peer stands in what it sends: between two frames, or within one. The codec does not
-// tell that, nor of the frames that it passes over. Decides nothing.
+// tell that, nor of the frames that it passes over, some of which must not be.
 
 /// Follows the frames of one direction by their lengths alone.
 struct FrameTracker {
@@ -7,6 +7,7 @@ struct FrameTracker {
     private static let data: UInt8 = 0
     private static let headers: UInt8 = 1
     private static let priority: UInt8 = 2
+    private static let reset: UInt8 = 3
     private static let continuation: UInt8 = 9
     private static let endStream: UInt8 = 1
     private static let endHeaders: UInt8 = 4
@@ -30,8 +31,14 @@ struct FrameTracker {
     private(set) var unknownFrames = 0
     /// DATA frames without a byte that end nothing, since they were last asked for.
     private(set) var emptyData = 0
-    /// A PRIORITY frame made a stream depend on itself.
-    private(set) var hasSelfDependency = false
+    /// The first frame that may not be, of those that the codec passes over: a PRIORITY frame by
+    /// which a stream depends on itself (RFC 7540, 5.3.1), or a frame that follows the peer's
+    /// last one on a stream (RFC 9113, 5.1).
+    private(set) var violation: HTTP2ErrorCode?
+    /// The streams on which the peer's last frame has come. Of the last few alone: the codec
+    /// would keep a whole record of each.
+    private var ended = SIMD16<UInt32>(repeating: .max)
+    private var nextEnded = 0
 
     /// - Parameter prefaceBytes: what comes before the first frame.
     init(prefaceBytes: Int, now: UInt64) {
@@ -90,6 +97,7 @@ struct FrameTracker {
         headCount = 0
         dependency = 0
         dependencyCount = 0
+        noteStream(flags)
         if type == Self.headers || type == Self.continuation {
             isInBlock = flags & Self.endHeaders == 0
         } else if type > Self.continuation {
@@ -104,7 +112,21 @@ struct FrameTracker {
             dependency = dependency << 8 | UInt32(byte)
             dependencyCount += 1
             // The highest bit of each is no part of the number.
-            if dependencyCount == 4, (dependency ^ streamID) << 1 == 0 { hasSelfDependency = true }
+            if dependencyCount == 4, (dependency ^ streamID) << 1 == 0 { violate(.protocolError) }
         }
+    }
+
+    private mutating func noteStream(_ flags: UInt8) {
+        let carries = type == Self.data || type == Self.headers
+        guard carries || type == Self.reset else { return }
+        let id = streamID & 0x7fff_ffff
+        if carries, any(ended .== SIMD16(repeating: id)) { violate(.streamClosed) }
+        guard !carries || flags & Self.endStream != 0 else { return }
+        ended[nextEnded] = id
+        nextEnded = (nextEnded + 1) % SIMD16<UInt32>.scalarCount
+    }
+
+    private mutating func violate(_ code: HTTP2ErrorCode) {
+        if violation == nil { violation = code }
     }
 }

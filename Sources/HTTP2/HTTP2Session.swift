@@ -77,9 +77,6 @@ public final class HTTP2Session {
     @exclusivity(unchecked) var violation: HTTP2ErrorCode?
     var highestPeerID: Int32 = 0
     var skippedIDs: [ClosedRange<Int32>] = []
-    /// The streams closed last on which the peer had sent its last frame.
-    @exclusivity(unchecked) private var endedIDs = SIMD16<Int32>(repeating: -1)
-    @exclusivity(unchecked) private var nextEnded = 0
     /// Set where the codec does not check what requests are made of.
     @exclusivity(unchecked) var rules: RequestRules?
     @exclusivity(unchecked) private var isLimitAnnounced = false
@@ -135,7 +132,7 @@ public final class HTTP2Session {
             violation = .enhanceYourCalm
             append(.flood(.acknowledgements))
         }
-        if tracker.hasSelfDependency, violation == nil { violation = .protocolError }
+        if let found = tracker.violation { violate(found) }
         if let violation { terminate(violation) }
         violation = nil
     }
@@ -330,18 +327,8 @@ public final class HTTP2Session {
         openStreams += 1
     }
 
-    /// Whether the peer had ended, or reset, that stream before it was closed here. Of the last
-    /// few alone: to keep all would cost the codec's record of each.
-    func hasEnded(_ id: Int32) -> Bool {
-        any(endedIDs .== SIMD16(repeating: id))
-    }
-
     /// Unlinks the stream and gives back the codec's retain.
     func release(_ stream: HTTP2Stream) {
-        if stream.remoteEnded, role == .server {
-            endedIDs[nextEnded] = stream.id
-            nextEnded = (nextEnded + 1) % SIMD16<Int32>.scalarCount
-        }
         if let previous = stream.previous {
             previous._withUnsafeGuaranteedRef { $0.next = stream.next }
         } else {

@@ -179,11 +179,7 @@ private let beginFrameThunk: nghttp2_on_begin_frame_callback = { _, header, user
     let header = header.unsafelyUnwrapped.pointee
     let session = session(user)
     guard session.role == .server else { return 0 }
-    if header.type == typeData {
-        // RFC 9113, 5.1: nothing but what concerns the connection follows a peer's last frame.
-        if session.hasEnded(header.stream_id) { session.violate(.streamClosed) }
-    } else if header.type == typeHeaders {
-        if session.hasEnded(header.stream_id) { session.violate(.streamClosed) }
+    if header.type == typeHeaders {
         if header.stream_id & 1 == 1 { session.noteHeaders(on: header.stream_id) }
     } else if header.type == typePriority {
         session.note(.priorities)
@@ -304,7 +300,6 @@ private let frameReceivedThunk: nghttp2_on_frame_recv_callback = { codec, frame,
         // A server may reset what it answered early, and refuse what it cannot take.
         guard session.role == .server else { return 0 }
         session.note(.resets)
-        stream(codec, header.stream_id)?.remoteEnded = true
     default:
         break
     }

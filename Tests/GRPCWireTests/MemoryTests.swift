@@ -88,19 +88,44 @@ import Testing
         take(44 * Self.mebi, first, of: greedy)
         // 40 are free, but then it would hold more than is left to others.
         take(4 * Self.mebi, more, of: greedy)
-        greedy.hold(8 * Self.mebi)
         #expect(first.isServed)
-        #expect(!greedy.hasRoom)
+        #expect(!more.isServed)
         // It is held up by its own share alone, and is overtaken.
         let modest = connection(of: shared)
         let other = Holder()
         take(16 * Self.mebi, other, of: modest)
         #expect(other.isServed)
-        greedy.release(8 * Self.mebi)
+        // What is small goes on.
+        #expect(greedy.takeNow(10_000, overtakes: true))
+        #expect(greedy.hasRoom)
         greedy.release(44 * Self.mebi)
         loop.run()
         #expect(more.isServed)
-        #expect(greedy.hasRoom)
+    }
+
+    @Test func aLargeMessageLeavesTheReserveToSmallOnes() {
+        let shared = memory(12 * Self.mebi)
+        let one = connection(of: shared)
+        #expect(one.takeNow(6 * Self.mebi))
+        connection(of: shared).hold(6 * Self.mebi + ConnectionMemory.reserveBytes)
+        // Nothing is free.
+        one.hold(ConnectionMemory.reserveBytes)
+        #expect(one.hasRoom)
+        one.hold(Self.mebi)
+        #expect(!one.hasRoom)
+    }
+
+    @Test func anAskThatIsOverHoldsUpNobody() {
+        let shared = memory(12 * Self.mebi)
+        let one = connection(of: shared)
+        #expect(one.takeNow(8 * Self.mebi))
+        let two = connection(of: shared)
+        let (first, second) = (Holder(), Holder())
+        take(6 * Self.mebi, first, of: two)
+        two.leave(first)
+        take(2 * Self.mebi, second, of: connection(of: shared))
+        #expect(!first.isServed)
+        #expect(second.isServed)
     }
 
     @Test func roomIsToldOfOnce() {

@@ -334,12 +334,13 @@ def test_a_result_is_pulled_whole(g):
         "for i in $(seq 200); do head -c 30000 /dev/zero; "
         "head -c 9000 /dev/zero | tr '\\0' e >&2; done"
     )
-    id = run(g.stub, script).id
-    whole = wait(g.stub, id, max_output_bytes=64 * MiB).result
+    stub = g.connect(max_receive_message_length=-1)
+    id = run(stub, script).id
+    whole = wait(stub, id, max_output_bytes=64 * MiB).result
     assert whole.stdout_data == bytes(200 * 30000)
     assert whole.stderr_data == b"e" * 200 * 9000
     assert not whole.output_truncated and whole.process.id == id
-    part = wait(g.stub, id, max_output_bytes=1 * MiB).result
+    part = wait(stub, id, max_output_bytes=1 * MiB).result
     assert len(part.stdout_data) + len(part.stderr_data) == 1 * MiB
     assert part.output_truncated and part.last_seq == whole.last_seq
     assert whole.stdout_data.endswith(part.stdout_data)

@@ -13,7 +13,8 @@ final class BufferMemory: Sendable {
     private struct Ask {
         let connection: ConnectionMemory
         let bytes: Int
-        var share: Int
+        /// Nil for what is small, and goes before all others.
+        var share: Int?
     }
 
     private struct State {
@@ -45,14 +46,15 @@ final class BufferMemory: Sendable {
 
     var takenBytes: Int { state.withLock { $0.takenBytes } }
 
-    /// Takes `bytes` for a connection that has `share` already.
+    /// Takes `bytes` for a connection.
+    /// - Parameter share: what it has already; nil for what is small: it needs to be free alone.
     /// - Parameter waits: where they are not to be had now the connection waits for them, instead
     ///   of what it has waited for before, and is told by `granted`.
     func take(
-        _ bytes: Int, for connection: ConnectionMemory, share: Int, waits: Bool
+        _ bytes: Int, for connection: ConnectionMemory, share: Int?, waits: Bool
     ) -> Bool {
         let (isTaken, granted) = state.withLock { state -> (Bool, [Ask]) in
-            if state.asks.isEmpty, fits(bytes, share, state) {
+            if state.asks.isEmpty || share == nil, fits(bytes, share, state) {
                 add(bytes, to: &state)
                 return (true, [])
             }
@@ -80,13 +82,23 @@ final class BufferMemory: Sendable {
     func giveBack(_ bytes: Int, of connection: ConnectionMemory, share: Int) {
         let (granted, hasMuch) = state.withLock { state -> ([Ask], Bool) in
             state.takenBytes -= bytes
-            for index in state.asks.indices where state.asks[index].connection === connection {
+            for index in state.asks.indices
+            where state.asks[index].connection === connection && state.asks[index].share != nil {
                 state.asks[index].share = share
             }
             return (serve(&state), beginReturning(&state))
         }
         tell(granted)
         if hasMuch { whenMuchIsFree(self) }
+    }
+
+    /// The connection does not wait any more.
+    func withdraw(_ connection: ConnectionMemory) {
+        let granted = state.withLock { state in
+            state.asks.removeAll { $0.connection === connection }
+            return serve(&state)
+        }
+        tell(granted)
     }
 
     /// The connection has closed; it had held as much as `peakBytes`.
@@ -140,8 +152,8 @@ final class BufferMemory: Sendable {
     // MARK: Deciding
 
     /// The first fits, be it larger than the limit.
-    private func fits(_ bytes: Int, _ share: Int, _ state: State) -> Bool {
-        state.takenBytes == 0 || share + bytes <= limitBytes - state.takenBytes
+    private func fits(_ bytes: Int, _ share: Int?, _ state: State) -> Bool {
+        state.takenBytes == 0 || (share ?? 0) + bytes <= limitBytes - state.takenBytes
     }
 
     private func add(_ bytes: Int, to state: inout State) {
@@ -153,16 +165,17 @@ final class BufferMemory: Sendable {
     private func serve(_ state: inout State) -> [Ask] {
         var granted: [Ask] = []
         var index = 0
+        var isBlocked = false
         while index < state.asks.count {
             let ask = state.asks[index]
-            if fits(ask.bytes, ask.share, state) {
+            if !isBlocked || ask.share == nil, fits(ask.bytes, ask.share, state) {
                 add(ask.bytes, to: &state)
                 state.asks.remove(at: index)
                 granted.append(ask)
-            } else if ask.bytes <= limitBytes - state.takenBytes {
-                index += 1
             } else {
-                break
+                // For want of memory, not because of its share.
+                if ask.share != nil, ask.bytes > limitBytes - state.takenBytes { isBlocked = true }
+                index += 1
             }
         }
         return granted

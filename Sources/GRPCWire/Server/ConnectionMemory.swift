@@ -27,6 +27,8 @@ final class ConnectionMemory: @unchecked Sendable {
     @exclusivity(unchecked) private var peakBytes = 0
     /// Of the shared memory.
     @exclusivity(unchecked) private(set) var shareBytes = 0
+    /// Something may be asked for that was not to be had.
+    @exclusivity(unchecked) private var isAsking = false
     @exclusivity(unchecked) private var waiting: Deque<Waiter> = []
     @exclusivity(unchecked) private var lacksRoom = false
     /// Told when there is room again for what the peer sends.
@@ -68,7 +70,7 @@ final class ConnectionMemory: @unchecked Sendable {
 
     func release(_ bytes: Int) {
         heldBytes -= bytes
-        if shareBytes > 0 || !waiting.isEmpty || lacksRoom { settle() }
+        if shareBytes > 0 || !waiting.isEmpty || lacksRoom || isAsking { settle() }
     }
 
     // MARK: What is to be admitted
@@ -102,15 +104,28 @@ final class ConnectionMemory: @unchecked Sendable {
         return true
     }
 
-    /// Whether what is held, and `more`, is the connection's own.
+    /// Whether what is held, and `more`, is the connection's own. What is small may use up the
+    /// reserve, and the last that is free: it must go on, so that what is large gets done.
     @discardableResult
     private func cover(_ more: Int, waits: Bool) -> Bool {
-        let need = heldBytes + more - Self.reserveBytes - shareBytes
+        let isSmall = more <= Self.stepBytes
+        let held = heldBytes + more
+        let need = (isSmall ? held - Self.reserveBytes : owedBytes(held)) - shareBytes
         guard need > 0 else { return true }
         let asked = (need + Self.stepBytes - 1) / Self.stepBytes * Self.stepBytes
-        guard shared.take(asked, for: self, share: shareBytes, waits: waits) else { return false }
+        let share = isSmall ? nil : shareBytes
+        guard shared.take(asked, for: self, share: share, waits: waits) else {
+            isAsking = isAsking || waits
+            return false
+        }
         shareBytes += asked
         return true
+    }
+
+    /// The share that belongs to so many bytes: all of them where they are many, so that the
+    /// reserve is left to small ones.
+    private func owedBytes(_ held: Int) -> Int {
+        held > 4 * Self.reserveBytes ? held : max(0, held - Self.reserveBytes)
     }
 
     /// What was waited for has been taken. From any thread.
@@ -128,7 +143,12 @@ final class ConnectionMemory: @unchecked Sendable {
             waiting.removeFirst()
             first.grant()
         }
-        if isShort { cover(0, waits: true) }
+        if isShort {
+            cover(0, waits: true)
+        } else if isAsking, waiting.isEmpty {
+            isAsking = false
+            shared.withdraw(self)
+        }
         giveBackSurplus()
         guard lacksRoom, hasRoom else { return }
         lacksRoom = false
@@ -136,7 +156,7 @@ final class ConnectionMemory: @unchecked Sendable {
     }
 
     private func giveBackSurplus() {
-        let surplus = shareBytes - max(0, heldBytes - Self.reserveBytes)
+        let surplus = shareBytes - owedBytes(heldBytes)
         let given = surplus / Self.stepBytes * Self.stepBytes
         // A step is kept while the reserve is used up, so that not every message costs a look at
         // what is shared.

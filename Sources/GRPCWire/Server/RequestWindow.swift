@@ -89,6 +89,9 @@ extension ServerCall {
         settleBuffered()
     }
 
+    /// All of the message under way counts already.
+    var hasReserved: Bool { window.isReserved }
+
     var takesOneMessage: Bool {
         method?.kind == .unary || method?.kind == .serverStreaming
     }

@@ -153,12 +153,10 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     // MARK: Requests
 
     func headersReceived(_ stream: HTTP2Stream) {
-        let isFull = !memory.hasRoom
+        let hasRoom = memory.hasRoom
         memory.hold(Self.heldBytes(of: stream))
-        guard !isFull else {
-            let status = GRPCStatus(
-                .resourceExhausted, "the memory for this connection's calls is used up")
-            stream.respondOnly(StatusFields.trailersOnly(status, metadata: Metadata()))
+        guard hasRoom else {
+            stream.respondOnly(StatusFields.trailersOnly(Self.isFull, metadata: Metadata()))
             return
         }
         guard !stream.headersOverLimit, let block = stream.headers else {
@@ -250,12 +248,21 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         }
         call.received(bytes)
         touched.append(call)
-        guard memory.hasRoom else {
+        // What there is room for has to come, whatever else is held.
+        if memory.hasRoom || call.hasReserved || call.isOver {
+            handler?.session.consumeConnection(count)
+        } else if withheldBytes + count <= Self.mostWithheld {
             withheldBytes += count
-            return
+        } else {
+            handler?.session.consumeConnection(count)
+            call.fail(Self.isFull)
         }
-        handler?.session.consumeConnection(count)
     }
+
+    /// Half of the smallest window: the other half is for what there is room for.
+    private static let mostWithheld = 32 * 1024
+    private static let isFull = GRPCStatus(
+        .resourceExhausted, "the memory for this connection's calls is used up")
 
     /// The connection has room for what its peer sends.
     private func giveBackWithheld() {
