@@ -24,6 +24,7 @@ final class Worker: @unchecked Sendable {
     private var isWatching = false
     private var ended = EndedCache(capacity: 1_024, capacityBytes: 4 << 20)
     private var idle: KeepAliveList
+    let replies = ReplyGate()
     /// Of those who could not say who they are; shared by all loops.
     let failures: FailureLimiter
     /// Shared by all loops, too.
@@ -112,6 +113,8 @@ final class Worker: @unchecked Sendable {
 
     /// Follows a process's log. What comes back is to be read, and closed.
     func follow(_ processID: String) async throws(GRPCStatus) -> Following {
+        await replies.enter(.process)
+        defer { replies.leave(.process) }
         let follow = Follow.with { $0.processId = processID }
         return try await reply { link, completion in
             link.follow(.follow(follow), completion: completion)
@@ -139,6 +142,13 @@ final class Worker: @unchecked Sendable {
         }
     }
 
+    /// A process as it stands.
+    func process(_ id: String) async throws(GRPCStatus) -> Process {
+        await replies.enter(.process)
+        defer { replies.leave(.process) }
+        return try await processCommand(.get(.with { $0.processId = id }))
+    }
+
     /// Sends a command that names a process, whose reply is the process as it stands.
     func processCommand(_ kind: Command.Kind) async throws(GRPCStatus) -> Process {
         guard case .process(let reply) = try await command(kind), let process = reply.process
@@ -155,7 +165,7 @@ final class Worker: @unchecked Sendable {
         let id = known.id
         try await call.send { () async throws(GRPCStatus) -> Response in
             if let process = first.take() { return response(process) }
-            return response(try await processCommand(.get(.with { $0.processId = id })))
+            return response(try await self.process(id))
         }
     }
 

@@ -12,8 +12,7 @@ extension Worker {
         if let known = endedProcess(request.processId) {
             return try await call.send(encoded: known.response)
         }
-        let get = Get.with { $0.processId = request.processId }
-        let process = try await processCommand(.get(get))
+        let process = try await process(request.processId)
         remember(process)
         try await send(process, by: call) { process in
             GetProcessResponse.with { $0.process = process }

@@ -23,6 +23,8 @@ extension Worker {
             $0.signal = signal
             $0.scope = scope
         }
+        await replies.enter(.process)
+        defer { replies.leave(.process) }
         return try await processCommand(.sendSignal(signal))
     }
 }

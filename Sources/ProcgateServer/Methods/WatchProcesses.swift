@@ -61,8 +61,7 @@ extension Worker {
                 try await call.send(WatchProcessesResponse.with { $0.event = event })
             case .latest(let id):
                 try await call.send { () async throws(GRPCStatus) -> WatchProcessesResponse in
-                    let get = Get.with { $0.processId = id }
-                    let process = try await processCommand(.get(get))
+                    let process = try await process(id)
                     return .with { $0.event = .process(process) }
                 }
             }
