@@ -14,11 +14,10 @@ extension ServerCall {
 
     // MARK: Requests
 
-    /// What has come and was not taken, and what room was set aside for.
+    /// What has come and was not taken, and what may come because there is room for it.
     func settleBuffered() {
-        let due =
-            isOver
-            ? 0 : reader.bufferedBytes + (window.isReserved ? reader.missingBytes : 0)
+        let coming = window.isReserved ? reader.missingBytes : 0
+        let due = isOver ? 0 : max(reader.bufferedBytes + coming, window.grownBytes)
         let change = due - bufferedCharge
         bufferedCharge = due
         if change > 0 {
@@ -161,6 +160,8 @@ extension ServerCall {
             while reservedRoom == 0 { try await waitToSend() }
         } catch {
             connection.memory.leave(stream)
+            // It may have been granted since the call's end.
+            releaseReserved()
             throw error
         }
     }
@@ -196,9 +197,12 @@ extension ServerCall {
         settleBuffered()
         messageCharge = nil
         otherCharges.removeAll()
-        if reservedRoom > 0 {
-            connection.memory.release(reservedRoom)
-            reservedRoom = 0
-        }
+        releaseReserved()
+    }
+
+    private func releaseReserved() {
+        guard reservedRoom > 0 else { return }
+        connection.memory.release(reservedRoom)
+        reservedRoom = 0
     }
 }

@@ -6,7 +6,7 @@
 struct RequestWindow {
     /// The stream's window.
     fileprivate var bytes: Int
-    /// What the window has grown by at the connection's charge; given back when the stream closes.
+    /// What the window has grown by: it counts whether it has come or not.
     fileprivate(set) var grownBytes = 0
     /// The message under way has room for all of it.
     fileprivate(set) var isReserved = false
@@ -71,10 +71,11 @@ extension ServerCall {
         let most = connection.services.configuration.limits.grownWindowBytes
         guard !isLast, !takesOneMessage, most > window.bytes else { return }
         let growth = most - window.bytes
-        guard connection.takeGrowth(growth) else {
+        guard connection.memory.takeNow(growth) else {
             window.growsAt = reader.totalBytes + most
             return
         }
+        bufferedCharge += growth
         window.grownBytes = growth
         window.bytes = most
         connection.growWindow()

@@ -457,7 +457,6 @@ public final class ServerCall: @unchecked Sendable {
     /// The stream is over, be the call or not.
     func streamClosed() {
         if deadlineIndex >= 0 { connection.services.deadlines.remove(self) }
-        if window.grownBytes > 0 { connection.giveBackGrowth(window.grownBytes) }
         if isGuest { connection.guests -= 1 }
         settleQueued()
     }

@@ -116,9 +116,7 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     private var finalGoAwayAt: NIODeadline?
     private var closeReason: String?
     let memory: ConnectionMemory
-    /// What streams' windows have grown by.
-    private var grownBytes = 0
-    /// What the connection's own has.
+    /// What its own window has grown by.
     private var ownGrowthBytes = 0
     /// Received bytes that were not given back to the connection's window.
     @exclusivity(unchecked) private var withheldBytes = 0
@@ -338,15 +336,6 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     }
 
     // MARK: What the connection may hold
-
-    /// Streams whose windows have grown do not use up the connection's memory.
-    func takeGrowth(_ bytes: Int) -> Bool {
-        guard grownBytes + bytes <= memory.limitBytes / 2 else { return false }
-        grownBytes += bytes
-        return true
-    }
-
-    func giveBackGrowth(_ bytes: Int) { grownBytes -= bytes }
 
     /// Lets the peer send as much on the connection as on a stream that has grown, if all
     /// connections' windows allow it. Once grown it stays so: a window cannot be taken back.
