@@ -29,7 +29,7 @@ import Testing
 
     @Test func aReserveIsEachConnectionsOwn() {
         let shared = memory(3 * Self.mebi)
-        connection(of: shared).hold(Self.mebi)
+        connection(of: shared).hold(3 * Self.mebi + ConnectionMemory.reserveBytes)
         let greedy = connection(of: shared)
         greedy.hold(40 * Self.mebi)
         #expect(!greedy.hasRoom)
