@@ -128,6 +128,32 @@ import Testing
         #expect(second.isServed)
     }
 
+    /// What a waiting connection has left over goes back, and it comes to rest.
+    @Test func manyAreServedOneAfterTheOther() {
+        let shared = memory(48 * Self.mebi)
+        let connections = (0..<3).map { _ in connection(of: shared) }
+        for one in connections {
+            for _ in 0..<30 { one.hold(71_234) }
+        }
+        var waiting: [(ConnectionMemory, Holder)] = []
+        for count in 0..<90 {
+            let holder = Holder()
+            let one = connections[count % 3]
+            take(4 * Self.mebi, holder, of: one)
+            waiting.append((one, holder))
+        }
+        while !waiting.isEmpty {
+            loop.run()
+            guard let next = waiting.firstIndex(where: { $0.1.isServed }) else { break }
+            let (one, _) = waiting.remove(at: next)
+            one.release(4 * Self.mebi)
+            one.release(71_234)
+        }
+        loop.run()
+        #expect(waiting.isEmpty)
+        #expect(shared.takenBytes == 0)
+    }
+
     @Test func roomIsToldOfOnce() {
         let shared = memory(6 * Self.mebi)
         let other = connection(of: shared)

@@ -48,12 +48,15 @@ final class BufferMemory: Sendable {
 
     /// Takes `bytes` for a connection.
     /// - Parameter share: what it has already; nil for what is small: it needs to be free alone.
+    /// - Parameter returned: what it gives back before.
     /// - Parameter waits: where they are not to be had now the connection waits for them, instead
     ///   of what it has waited for before, and is told by `granted`.
     func take(
-        _ bytes: Int, for connection: ConnectionMemory, share: Int?, waits: Bool
+        _ bytes: Int, for connection: ConnectionMemory, share: Int?, returning returned: Int,
+        waits: Bool
     ) -> Bool {
         let (isTaken, granted) = state.withLock { state -> (Bool, [Ask]) in
+            state.takenBytes -= returned
             if state.asks.isEmpty || share == nil, fits(bytes, share, state) {
                 add(bytes, to: &state)
                 return (true, [])

@@ -112,15 +112,26 @@ final class ConnectionMemory: @unchecked Sendable {
         let held = heldBytes + more
         let need = (isSmall ? held - Self.reserveBytes : owedBytes(held)) - shareBytes
         guard need > 0 else { return true }
-        let asked = (need + Self.stepBytes - 1) / Self.stepBytes * Self.stepBytes
-        let share = isSmall ? nil : shareBytes
-        guard shared.take(asked, for: self, share: share, waits: waits) else {
+        // A connection that waits keeps nothing that it cannot use yet.
+        let returned = isSmall || !waits ? 0 : surplusBytes
+        shareBytes -= returned
+        let asked = Self.steps(need + returned + Self.stepBytes - 1)
+        guard
+            shared.take(
+                asked, for: self, share: isSmall ? nil : shareBytes, returning: returned,
+                waits: waits)
+        else {
             isAsking = isAsking || waits
             return false
         }
         shareBytes += asked
         return true
     }
+
+    private static func steps(_ bytes: Int) -> Int { bytes / stepBytes * stepBytes }
+
+    /// What could be given back.
+    private var surplusBytes: Int { max(0, Self.steps(shareBytes - owedBytes(heldBytes))) }
 
     /// The share that belongs to so many bytes: all of them where they are many, so that the
     /// reserve is left to small ones.
@@ -156,8 +167,7 @@ final class ConnectionMemory: @unchecked Sendable {
     }
 
     private func giveBackSurplus() {
-        let surplus = shareBytes - owedBytes(heldBytes)
-        let given = surplus / Self.stepBytes * Self.stepBytes
+        let given = surplusBytes
         // A step is kept while the reserve is used up, so that not every message costs a look at
         // what is shared.
         guard given >= 2 * Self.stepBytes || (given > 0 && heldBytes <= Self.reserveBytes) else {
