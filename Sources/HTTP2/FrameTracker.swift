@@ -39,6 +39,7 @@ struct FrameTracker {
     /// would keep a whole record of each.
     private var ended = SIMD16<UInt32>(repeating: .max)
     private var nextEnded = 0
+    private var highestEnded: UInt32 = 0
 
     /// - Parameter prefaceBytes: what comes before the first frame.
     init(prefaceBytes: Int, now: UInt64) {
@@ -120,10 +121,13 @@ struct FrameTracker {
         let carries = type == Self.data || type == Self.headers
         guard carries || type == Self.reset else { return }
         let id = streamID & 0x7fff_ffff
-        if carries, any(ended .== SIMD16(repeating: id)) { violate(.streamClosed) }
+        if carries, id <= highestEnded, any(ended .== SIMD16(repeating: id)) {
+            violate(.streamClosed)
+        }
         guard !carries || flags & Self.endStream != 0 else { return }
         ended[nextEnded] = id
-        nextEnded = (nextEnded + 1) % SIMD16<UInt32>.scalarCount
+        nextEnded = (nextEnded + 1) & 15
+        highestEnded = max(highestEnded, id)
     }
 
     private mutating func violate(_ code: HTTP2ErrorCode) {

@@ -29,11 +29,11 @@ extension HTTP2Session {
     }
 
     /// Gives `count` received bytes back to the connection's window, where that is the owner's
-    /// to do: see ``HTTP2Configuration/creditsConnectionOnReceipt``.
+    /// to do: see ``HTTP2Configuration/creditsConnectionOnReceipt``. What is to be sent because
+    /// of that leaves with what is sent next: after each read, for example.
     public func consumeConnection(_ count: Int) {
         guard let raw, count > 0 else { return }
         nghttp2_session_consume_connection(raw, count)
-        if nghttp2_session_want_write(raw) != 0 { outputWanted?() }
     }
 
     /// Lets the peer send up to `bytes` on all streams together. A window does not shrink.

@@ -23,12 +23,16 @@ final class ReplyGate: @unchecked Sendable {
         self.capacity = capacity
     }
 
-    /// Waits for its turn. To be left.
+    /// False: it is not the caller's turn yet, see `enter`. To be left.
+    func enterNow(_ weight: Weight) -> Bool {
+        guard waiting.isEmpty, taken + weight.rawValue <= capacity else { return false }
+        taken += weight.rawValue
+        return true
+    }
+
+    /// Waits for the caller's turn. To be left.
     nonisolated(nonsending) func enter(_ weight: Weight) async {
-        guard !waiting.isEmpty || taken + weight.rawValue > capacity else {
-            taken += weight.rawValue
-            return
-        }
+        guard !enterNow(weight) else { return }
         await withCheckedContinuation { waiting.append((weight: weight, continuation: $0)) }
     }
 

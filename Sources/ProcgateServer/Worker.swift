@@ -113,7 +113,7 @@ final class Worker: @unchecked Sendable {
 
     /// Follows a process's log. What comes back is to be read, and closed.
     func follow(_ processID: String) async throws(GRPCStatus) -> Following {
-        await replies.enter(.process)
+        if !replies.enterNow(.process) { await replies.enter(.process) }
         defer { replies.leave(.process) }
         let follow = Follow.with { $0.processId = processID }
         return try await reply { link, completion in
@@ -144,7 +144,7 @@ final class Worker: @unchecked Sendable {
 
     /// A process as it stands.
     func process(_ id: String) async throws(GRPCStatus) -> Process {
-        await replies.enter(.process)
+        if !replies.enterNow(.process) { await replies.enter(.process) }
         defer { replies.leave(.process) }
         return try await processCommand(.get(.with { $0.processId = id }))
     }
@@ -161,11 +161,10 @@ final class Worker: @unchecked Sendable {
     func send<Response: ProtobufMessage>(
         _ known: Process, by call: ServerCall, as response: (Process) -> Response
     ) async throws(GRPCStatus) {
-        var first: Process? = known
+        if try await call.sendNow(response(known)) { return }
         let id = known.id
         try await call.send { () async throws(GRPCStatus) -> Response in
-            if let process = first.take() { return response(process) }
-            return response(try await self.process(id))
+            response(try await process(id))
         }
     }
 

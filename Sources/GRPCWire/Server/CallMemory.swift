@@ -9,7 +9,7 @@ extension ServerCall {
     /// What every call costs, whatever it sends: it counts from its header on, with small messages
     /// and what they are decoded to.
     static let fixedBytes = 8 * 1024
-    /// Messages up to that are part of it.
+    /// Messages up to that, and what is buffered of them, are part of it.
     private static let uncountedBytes = 4 * 1024
 
     // MARK: Requests
@@ -17,7 +17,8 @@ extension ServerCall {
     /// What has come and was not taken, and what may come because there is room for it.
     func settleBuffered() {
         let coming = window.isReserved ? reader.missingBytes : 0
-        let due = isOver ? 0 : max(reader.bufferedBytes + coming, window.grownBytes)
+        var due = isOver ? 0 : max(reader.bufferedBytes + coming, window.grownBytes)
+        if due <= Self.uncountedBytes { due = 0 }
         let change = due - bufferedCharge
         bufferedCharge = due
         if change > 0 {
@@ -173,6 +174,14 @@ extension ServerCall {
         connection.memory.release(queuedCharge - due)
         queuedCharge = due
         if due > 0 { stream.wantsDrained = true }
+    }
+
+    /// Sends one message if there is room for it now. False: it is to be let go of until there is.
+    nonisolated(nonsending) public func sendNow<M: ProtobufMessage>(
+        _ message: M
+    ) async throws(GRPCStatus) -> Bool {
+        try await waitForRoom()
+        return try enqueue(message, compress: true) == nil
     }
 
     /// Sends the message that `make` makes. While there is no room for it, nothing of it is kept:

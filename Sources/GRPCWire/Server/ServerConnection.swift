@@ -267,6 +267,7 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         let count = withheldBytes
         withheldBytes = 0
         handler?.session.consumeConnection(count)
+        handler?.scheduleFlush()
     }
 
     func trailersReceived(_ stream: HTTP2Stream) {}

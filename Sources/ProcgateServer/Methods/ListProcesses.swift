@@ -40,7 +40,7 @@ extension Worker {
     }
 
     func page(_ list: List) async throws(GRPCStatus) -> ListReply {
-        await replies.enter(.page)
+        if !replies.enterNow(.page) { await replies.enter(.page) }
         defer { replies.leave(.page) }
         guard case .list(let page) = try await command(.list(list)) else {
             throw Self.unexpectedReply

@@ -23,7 +23,7 @@ extension Worker {
             $0.signal = signal
             $0.scope = scope
         }
-        await replies.enter(.process)
+        if !replies.enterNow(.process) { await replies.enter(.process) }
         defer { replies.leave(.process) }
         return try await processCommand(.sendSignal(signal))
     }
