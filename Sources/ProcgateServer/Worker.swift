@@ -161,7 +161,7 @@ final class Worker: @unchecked Sendable {
     func send<Response: ProtobufMessage>(
         _ known: Process, by call: ServerCall, as response: (Process) -> Response
     ) async throws(GRPCStatus) {
-        if try await call.sendNow(response(known)) { return }
+        if try call.sendNow(response(known)) { return }
         let id = known.id
         try await call.send { () async throws(GRPCStatus) -> Response in
             response(try await process(id))

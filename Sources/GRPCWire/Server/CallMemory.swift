@@ -176,14 +176,6 @@ extension ServerCall {
         if due > 0 { stream.wantsDrained = true }
     }
 
-    /// Sends one message if there is room for it now. False: it is to be let go of until there is.
-    nonisolated(nonsending) public func sendNow<M: ProtobufMessage>(
-        _ message: M
-    ) async throws(GRPCStatus) -> Bool {
-        try await waitForRoom()
-        return try enqueue(message, compress: true) == nil
-    }
-
     /// Sends the message that `make` makes. While there is no room for it, nothing of it is kept:
     /// it is made again when there is.
     nonisolated(nonsending) public func send<M: ProtobufMessage>(

@@ -190,17 +190,26 @@ public final class ServerCall: @unchecked Sendable {
     nonisolated(nonsending) public func send<M: ProtobufMessage>(
         _ message: M, compress: Bool = true
     ) async throws(GRPCStatus) {
+        if try sendNow(message, compress: compress) { return }
         try await waitForRoom()
         while let missing = try enqueue(message, compress: compress) {
             try await waitForMemory(missing)
         }
     }
 
+    /// Sends one message if there is room for it now. False: it is to be sent by `send`, or to be
+    /// let go of until there is room.
+    public func sendNow<M: ProtobufMessage>(
+        _ message: M, compress: Bool = true
+    ) throws(GRPCStatus) -> Bool {
+        try isReadyToSend() && enqueue(message, compress: compress) == nil
+    }
+
     /// Sends one message that is encoded already, without its prefix.
     nonisolated(nonsending) public func send(encoded: ByteBuffer, compress: Bool = true)
         async throws(GRPCStatus)
     {
-        try await waitForRoom()
+        if try !isReadyToSend() { try await waitForRoom() }
         let count = 5 + encoded.readableBytes
         while !takeQueued(count) { try await waitForMemory(count) }
         if announcedCompression == .gzip, compress {
@@ -281,14 +290,19 @@ public final class ServerCall: @unchecked Sendable {
     }
 
     nonisolated(nonsending) func waitForRoom() async throws(GRPCStatus) {
+        while try !isReadyToSend() {
+            stream.wantsDrained = true
+            try await waitToSend()
+        }
+    }
+
+    /// Whether less is queued than may be; the head of the answer is, at the least.
+    private func isReadyToSend() throws(GRPCStatus) -> Bool {
         eventLoop.assertInEventLoop()
         if let failure { throw failure }
         if isFinished { throw GRPCStatus(.internal, "the call is over") }
         if !isHeadSent { sendInitialMetadata(Metadata()) }
-        while stream.queuedBytes >= connection.services.configuration.limits.queuedBytes {
-            stream.wantsDrained = true
-            try await waitToSend()
-        }
+        return stream.queuedBytes < connection.services.configuration.limits.queuedBytes
     }
 
     /// Until the queue has drained or there is memory, for all that is known.

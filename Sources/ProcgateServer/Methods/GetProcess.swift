@@ -14,6 +14,7 @@ extension Worker {
         }
         let process = try await process(request.processId)
         remember(process)
+        if try call.sendNow(GetProcessResponse.with({ $0.process = process })) { return }
         try await send(process, by: call) { process in
             GetProcessResponse.with { $0.process = process }
         }
