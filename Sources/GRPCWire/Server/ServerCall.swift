@@ -45,7 +45,7 @@ public final class ServerCall: @unchecked Sendable {
     @exclusivity(unchecked) private var isFinished = false
     @exclusivity(unchecked) private var isRunning = false
     @exclusivity(unchecked) private var requestEnded = false
-    @exclusivity(unchecked) private var announcedCompression = CompressionAlgorithm.identity
+    @exclusivity(unchecked) private(set) var announcedCompression = CompressionAlgorithm.identity
     @exclusivity(unchecked) private(set) var failure: GRPCStatus?
     @exclusivity(unchecked) private var cancellationHandlers: [(CancellationCause) -> Void] = []
     @exclusivity(unchecked) private var receiver: UnsafeContinuation<Void, Never>?
@@ -202,7 +202,8 @@ public final class ServerCall: @unchecked Sendable {
     public func sendNow<M: ProtobufMessage>(
         _ message: M, compress: Bool = true
     ) throws(GRPCStatus) -> Bool {
-        try isReadyToSend() && enqueue(message, compress: compress) == nil
+        guard try isReadyToSend() else { return false }
+        return try enqueue(message, compress: compress) == nil
     }
 
     /// Sends one message that is encoded already, without its prefix.
@@ -244,7 +245,7 @@ public final class ServerCall: @unchecked Sendable {
         return missing
     }
 
-    private func pack(_ message: UnsafeRawBufferPointer) -> ByteBuffer {
+    func pack(_ message: UnsafeRawBufferPointer) -> ByteBuffer {
         let deflater = deflater ?? Deflater()
         self.deflater = deflater
         return deflater.deflate(message)
@@ -325,18 +326,6 @@ public final class ServerCall: @unchecked Sendable {
 
     /// Whether messages go out compressed, unless each says otherwise.
     public var compressesMessages: Bool { compression == .gzip && acceptsGzip }
-
-    /// One encoded message as it goes out: with its prefix, compressed where the call is. For
-    /// a ``stream(_:)``'s source.
-    public func framed(_ message: ByteBuffer) -> ByteBuffer {
-        let isCompressed = announcedCompression == .gzip
-        var body = isCompressed ? message.withUnsafeReadableBytes { pack($0) } : message
-        var framed = ByteBufferAllocator().buffer(capacity: 5 + body.readableBytes)
-        framed.writeInteger(isCompressed ? 1 : 0, as: UInt8.self)
-        framed.writeInteger(UInt32(body.readableBytes))
-        framed.writeBuffer(&body)
-        return framed
-    }
 
     /// Runs `operation` beside the handler, on the call's event loop. Whoever starts it ends it.
     public func runBeside(
