@@ -140,15 +140,29 @@ extension ServerCall {
         } else {
             if reserved > 0 { connection.memory.release(reserved) }
             if queuedCharge == 0, stream.queuedBytes + bytes <= Self.uncountedBytes { return true }
-            guard connection.memory.takeNow(bytes) else { return false }
+            guard connection.memory.takeNow(bytes) || replaceMessage(by: bytes) else {
+                return false
+            }
         }
         queuedCharge += bytes
         stream.wantsDrained = true
         return true
     }
 
-    /// Waits for room for a response of that many bytes. Nothing of it should be held meanwhile.
+    /// The answer of such a call takes its request's place: it must not wait for it.
+    private func replaceMessage(by bytes: Int) -> Bool {
+        guard takesOneMessage, let charge = messageCharge, charge.byteCount >= bytes else {
+            return false
+        }
+        connection.memory.hold(bytes)
+        messageCharge = nil
+        return true
+    }
+
+    /// Waits for room for a response of that many bytes. Nothing of it should be held meanwhile,
+    /// nor of the request.
     nonisolated(nonsending) func waitForMemory(_ bytes: Int) async throws(GRPCStatus) {
+        if takesOneMessage { releaseMessage() }
         let isTaken = connection.memory.take(bytes, for: stream) { [unowned self] in
             reservedRoom = bytes
             wakeSender()
