@@ -113,11 +113,31 @@ final class Worker: @unchecked Sendable {
 
     /// Follows a process's log. What comes back is to be read, and closed.
     func follow(_ processID: String) async throws(GRPCStatus) -> Following {
-        if !replies.enterNow(.process) { await replies.enter(.process) }
-        defer { replies.leave(.process) }
         let follow = Follow.with { $0.processId = processID }
-        return try await reply { link, completion in
+        return try await ask(for: .process) { link, completion in
             link.follow(.follow(follow), completion: completion)
+        }
+    }
+
+    /// Sends a command that is answered at once, perhaps with much. It is not given up when the
+    /// call is cancelled: its reply is on its way, and counts until it has come.
+    func ask<Value: Sendable>(
+        for weight: ReplyGate.Weight,
+        by send: (
+            SupervisorLink, @escaping (Result<Value, SupervisorError>) -> Void
+        ) -> UInt64
+    ) async throws(GRPCStatus) -> Value {
+        if !replies.enterNow(weight) { await replies.enter(weight) }
+        defer { replies.leave(weight) }
+        if Task.isCancelled { throw .supervisor(.abandoned) }
+        let link = try liveLink()
+        let result = await withCheckedContinuation { continuation in
+            _ = send(link) { continuation.resume(returning: $0) }
+        }
+        do throws(SupervisorError) {
+            return try result.get()
+        } catch {
+            throw .supervisor(error)
         }
     }
 
@@ -144,9 +164,18 @@ final class Worker: @unchecked Sendable {
 
     /// A process as it stands.
     func process(_ id: String) async throws(GRPCStatus) -> Process {
-        if !replies.enterNow(.process) { await replies.enter(.process) }
-        defer { replies.leave(.process) }
-        return try await processCommand(.get(.with { $0.processId = id }))
+        try await askForProcess(.get(.with { $0.processId = id }))
+    }
+
+    /// As `processCommand`, of a command that is answered at once.
+    func askForProcess(_ kind: Command.Kind) async throws(GRPCStatus) -> Process {
+        let reply = try await ask(for: .process) { link, completion in
+            link.send(kind, completion: completion)
+        }
+        guard case .process(let reply) = reply, let process = reply.process else {
+            throw Self.unexpectedReply
+        }
+        return process
     }
 
     /// Sends a command that names a process, whose reply is the process as it stands.

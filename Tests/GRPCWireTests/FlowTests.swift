@@ -195,9 +195,9 @@ import Testing
     @Test func messagesBeyondAConnectionsRoomWaitTheirTurn() async throws {
         var configuration = ServerConfiguration()
         configuration.limits.messageBytes = 300_000
-        configuration.limits.connectionMemoryBytes = 4 * 1024 * 1024
+        configuration.limits.connectionMemoryBytes = 8 * 1024 * 1024
         try await withChannel([CallTests.echo], configuration: configuration) { channel in
-            // Besides what comes of each at once, there is room for a few.
+            // There is room for six megabytes of them, and for the beginnings of the others.
             let letter = Letter("", bytes: [UInt8](repeating: 5, count: 250_000))
             try await withThrowingTaskGroup(of: Letter.self) { group in
                 for _ in 0..<30 {

@@ -40,9 +40,10 @@ extension Worker {
     }
 
     func page(_ list: List) async throws(GRPCStatus) -> ListReply {
-        if !replies.enterNow(.page) { await replies.enter(.page) }
-        defer { replies.leave(.page) }
-        guard case .list(let page) = try await command(.list(list)) else {
+        let reply = try await ask(for: .page) { link, completion in
+            link.send(.list(list), completion: completion)
+        }
+        guard case .list(let page) = reply else {
             throw Self.unexpectedReply
         }
         return page

@@ -23,8 +23,6 @@ extension Worker {
             $0.signal = signal
             $0.scope = scope
         }
-        if !replies.enterNow(.process) { await replies.enter(.process) }
-        defer { replies.leave(.process) }
-        return try await processCommand(.sendSignal(signal))
+        return try await askForProcess(.sendSignal(signal))
     }
 }
