@@ -50,11 +50,11 @@ def seconds_of_an_exec(stub):
 
 
 def is_bounded(g, other, connections=1):
-    """It stands still below the formula, and others are served. A call is refused a second at the
-    least before it could be said to wait: idle, it takes a millisecond or two."""
+    """It stands still below the formula, and others are served. An Exec takes some milliseconds; one
+    that waits for what others hold waits until they end. Five seconds lie between on any machine."""
     sizes = []
     for _ in range(20):
-        assert seconds_of_an_exec(other) < 1
+        assert seconds_of_an_exec(other) < 5
         sizes.append(anonymous(g))
     assert max(sizes) < most(connections), f"{max(sizes) / MiB:.0f} MiB"
 
@@ -301,7 +301,7 @@ def test_watches_of_health_by_strangers_cost_little(g, bystander):
             peer.flush()
             drain(peer)
         assert anonymous(g) - before < 40 * (16 * 16 * KiB + 128 * KiB)
-        assert seconds_of_an_exec(bystander) < 1
+        assert seconds_of_an_exec(bystander) < 5
 
 
 @pytest.mark.parametrize("field", ["args", "env"])

@@ -192,9 +192,20 @@ extension ServerCall {
 
     /// Sends the message that `make` makes. While there is no room for it, nothing of it is kept:
     /// it is made again when there is.
+    /// - Parameter likely: how many bytes it will have, where that is known and much: it is not
+    ///   made before there is room.
     nonisolated(nonsending) public func send<M: ProtobufMessage>(
+        expecting likely: Int = 0,
         remaking make: nonisolated(nonsending) () async throws(GRPCStatus) -> M
     ) async throws(GRPCStatus) {
+        if likely > Self.uncountedBytes {
+            try await waitForRoom()
+            if connection.memory.takeNow(likely) {
+                reservedRoom = likely
+            } else {
+                try await waitForMemory(likely)
+            }
+        }
         while let missing = try await trySending(make) { try await waitForMemory(missing) }
     }
 

@@ -31,7 +31,7 @@ extension Worker {
         let output = RetainedOutput(newest: limit, of: reader)
         if output.byteCount <= Self.mostCopied || call.compressesMessages {
             defer { reader.close() }
-            try await send(of: reader, newest: limit, by: call)
+            try await send(output.byteCount, of: reader, newest: limit, by: call)
         } else {
             call.hold(following)
             stream(ProcessResult(of: process, with: output), output, of: reader, to: call)
@@ -40,10 +40,12 @@ extension Worker {
 
     /// With the output in it, as it is retained when there is room for it.
     private func send(
-        of reader: LogReader, newest limit: Int, by call: ServerCall
+        _ byteCount: Int, of reader: LogReader, newest limit: Int, by call: ServerCall
     ) async throws(GRPCStatus) {
         let first = reader.nextSeq
-        try await call.send { () async throws(GRPCStatus) -> WaitResponse in
+        // More than that is the process itself, which is mostly small.
+        let likely = byteCount + 1024
+        try await call.send(expecting: likely) { () async throws(GRPCStatus) -> WaitResponse in
             reader.skip(to: first)
             let output = RetainedOutput(newest: limit, of: reader)
             var result = ProcessResult(of: reader.log.process, with: output)
