@@ -31,6 +31,11 @@ struct Authentication: Sendable {
         self.trustsCertificates = trustsCertificates
     }
 
+    /// Whether `caller(of:)` would find one, for methods that serve everybody.
+    func knowsCaller(of call: ServerCall) -> Bool {
+        (try? caller(of: call)) != nil
+    }
+
     /// Throws UNAUTHENTICATED with TOKEN_INVALID.
     func caller(of call: ServerCall) throws(GRPCStatus) -> Caller {
         let peer = call.peer

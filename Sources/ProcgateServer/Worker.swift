@@ -22,8 +22,9 @@ final class Worker: @unchecked Sendable {
     private(set) var link: SupervisorLink?
     private(set) var watchers: [ObjectIdentifier: WatchFeed] = [:]
     private var isWatching = false
-    private var ended = EndedCache(capacity: 1_024)
+    private var ended = EndedCache(capacity: 1_024, capacityBytes: 4 << 20)
     private var idle: KeepAliveList
+    let replies = ReplyGate()
     /// Of those who could not say who they are; shared by all loops.
     let failures: FailureLimiter
     /// Shared by all loops, too.
@@ -113,8 +114,30 @@ final class Worker: @unchecked Sendable {
     /// Follows a process's log. What comes back is to be read, and closed.
     func follow(_ processID: String) async throws(GRPCStatus) -> Following {
         let follow = Follow.with { $0.processId = processID }
-        return try await reply { link, completion in
+        return try await ask(for: .process) { link, completion in
             link.follow(.follow(follow), completion: completion)
+        }
+    }
+
+    /// Sends a command that is answered at once, perhaps with much. It is not given up when the
+    /// call is cancelled: its reply is on its way, and counts until it has come.
+    func ask<Value: Sendable>(
+        for weight: ReplyGate.Weight,
+        by send: (
+            SupervisorLink, @escaping (Result<Value, SupervisorError>) -> Void
+        ) -> UInt64
+    ) async throws(GRPCStatus) -> Value {
+        if !replies.enterNow(weight) { await replies.enter(weight) }
+        defer { replies.leave(weight) }
+        if Task.isCancelled { throw .supervisor(.abandoned) }
+        let link = try liveLink()
+        let result = await withCheckedContinuation { continuation in
+            _ = send(link) { continuation.resume(returning: $0) }
+        }
+        do throws(SupervisorError) {
+            return try result.get()
+        } catch {
+            throw .supervisor(error)
         }
     }
 
@@ -139,11 +162,39 @@ final class Worker: @unchecked Sendable {
         }
     }
 
+    /// A process as it stands.
+    func process(_ id: String) async throws(GRPCStatus) -> Process {
+        try await askForProcess(.get(.with { $0.processId = id }))
+    }
+
+    /// As `processCommand`, of a command that is answered at once.
+    func askForProcess(_ kind: Command.Kind) async throws(GRPCStatus) -> Process {
+        let reply = try await ask(for: .process) { link, completion in
+            link.send(kind, completion: completion)
+        }
+        guard case .process(let reply) = reply, let process = reply.process else {
+            throw Self.unexpectedReply
+        }
+        return process
+    }
+
     /// Sends a command that names a process, whose reply is the process as it stands.
     func processCommand(_ kind: Command.Kind) async throws(GRPCStatus) -> Process {
         guard case .process(let reply) = try await command(kind), let process = reply.process
         else { throw Self.unexpectedReply }
         return process
+    }
+
+    /// Answers with a process, the first time with `known`. While there is no room for the answer
+    /// nothing of it is kept: the process is asked for again then.
+    func send<Response: ProtobufMessage>(
+        _ known: Process, by call: ServerCall, as response: (Process) -> Response
+    ) async throws(GRPCStatus) {
+        if try call.sendNow(response(known)) { return }
+        let id = known.id
+        try await call.send { () async throws(GRPCStatus) -> Response in
+            response(try await process(id))
+        }
     }
 
     static let unexpectedReply = GRPCStatus(
@@ -156,7 +207,7 @@ final class Worker: @unchecked Sendable {
 
     /// Keeps `process` where it has ended.
     func remember(_ process: Process) {
-        if process.status.hasEnded { ended[process.id] = EndedCache.Entry(process) }
+        if process.status.hasEnded { ended.add(process) }
     }
 
     // MARK: Idle streams
@@ -192,12 +243,12 @@ final class Worker: @unchecked Sendable {
     private func observer() -> SupervisorLink.Observer {
         SupervisorLink.Observer(
             changed: { [self] process in
-                ended[process.id] = nil
+                ended.remove(process.id)
                 for feed in watchers.values { feed.changed(process) }
             },
-            outputForgotten: { [self] id in ended[id] = nil },
+            outputForgotten: { [self] id in ended.remove(id) },
             forgotten: { [self] id, _ in
-                ended[id] = nil
+                ended.remove(id)
                 for feed in watchers.values { feed.deleted(id) }
             },
             lost: { [self] error in

@@ -17,6 +17,8 @@ extension Worker {
         }
         let process = try await processCommand(.stop(stop))
         remember(process)
-        try await call.send(StopProcessResponse.with { $0.process = process })
+        try await send(process, by: call) { process in
+            StopProcessResponse.with { $0.process = process }
+        }
     }
 }

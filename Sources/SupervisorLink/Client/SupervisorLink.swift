@@ -54,6 +54,8 @@ public final class SupervisorLink: @unchecked Sendable {
     private var outgoing = ByteBuffer()
     /// What goes before `outgoing`: attachments, and what goes before them.
     private var outgoingPieces: [ByteBuffer] = []
+    /// What is kept until all of that has left for the supervisor.
+    private var keptWhileOutgoing: [AnyObject] = []
     private var flushIsScheduled = false
     private var lateFlushIsScheduled = false
 
@@ -104,9 +106,11 @@ public final class SupervisorLink: @unchecked Sendable {
     /// number to abandon it by.
     /// - Parameter attachment: the data of a WriteStdin, which says how many bytes they are; at
     ///   most 1 MiB.
+    /// - Parameter kept: kept until the supervisor's socket has taken the command.
     @discardableResult
     public func send(
         _ kind: Command.Kind, attaching attachment: ByteBuffer = ByteBuffer(),
+        keeping kept: AnyObject? = nil,
         completion: @escaping (Result<Reply.Kind, SupervisorError>) -> Void
     ) -> UInt64 {
         eventLoop.assertInEventLoop()
@@ -119,6 +123,7 @@ public final class SupervisorLink: @unchecked Sendable {
         waiting[call] = completion
         write(kind, call: call)
         if attachment.readableBytes > 0 { attach(attachment) }
+        if let kept { keptWhileOutgoing.append(kept) }
         return call
     }
 
@@ -153,10 +158,10 @@ public final class SupervisorLink: @unchecked Sendable {
     /// read by a `LogReader`, and closed. Returns the number to abandon the command by.
     @discardableResult
     public func follow(
-        _ kind: Command.Kind,
+        _ kind: Command.Kind, keeping kept: AnyObject? = nil,
         completion: @escaping (Result<Following, SupervisorError>) -> Void
     ) -> UInt64 {
-        send(kind) { [self] result in
+        send(kind, keeping: kept) { [self] result in
             completion(
                 result.flatMap { kind in
                     guard case .started(let started) = kind else {
@@ -333,9 +338,13 @@ public final class SupervisorLink: @unchecked Sendable {
         var command = Command()
         command.call = call
         command.kind = kind
-        command.withEncoded { body in
-            outgoing.writeInteger(UInt32(body.count), endianness: .little)
-            outgoing.writeBytes(body)
+        command.withEncoder { encoder in
+            let count = encoder.byteCount
+            outgoing.writeInteger(UInt32(count), endianness: .little)
+            outgoing.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { room in
+                encoder.write(into: room)
+                return count
+            }
         }
         guard !flushIsScheduled else { return }
         if canWait {
@@ -367,12 +376,23 @@ public final class SupervisorLink: @unchecked Sendable {
         if !outgoingPieces.isEmpty {
             for piece in outgoingPieces { channel.write(piece, promise: nil) }
             outgoingPieces.removeAll(keepingCapacity: true)
-            if outgoing.readableBytes == 0 { return channel.flush() }
         }
-        guard outgoing.readableBytes > 0 else { return }
-        let bytes = outgoing
-        outgoing = ByteBuffer()
-        channel.writeAndFlush(bytes, promise: nil)
+        if outgoing.readableBytes > 0 || !keptWhileOutgoing.isEmpty {
+            let bytes = outgoing
+            outgoing = ByteBuffer()
+            channel.write(bytes, promise: takeKept(channel))
+        }
+        channel.flush()
+    }
+
+    /// Of the last write, which is done when all are.
+    private func takeKept(_ channel: any Channel) -> EventLoopPromise<Void>? {
+        guard !keptWhileOutgoing.isEmpty else { return nil }
+        let kept = NIOLoopBound(keptWhileOutgoing, eventLoop: eventLoop)
+        keptWhileOutgoing = []
+        let promise = channel.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.whenComplete { _ in withExtendedLifetime(kept) {} }
+        return promise
     }
 }
 
