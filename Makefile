@@ -13,7 +13,7 @@ BUILD_PACKAGES := libnghttp2-dev libprotobuf-c-dev zlib1g-dev pkg-config \
 	protobuf-c-compiler protobuf-compiler python3-protobuf
 # What the tests call, besides PyPI's packages in $(VENV).
 TEST_PACKAGES := python3-venv nghttp2-client nghttp2-proxy nginx-light \
-	haproxy tmux openssl procps gcc libc6-dev golang-google-grpc-dev \
+	haproxy tmux openssl procps mandoc gcc libc6-dev golang-google-grpc-dev \
 	golang-github-golang-protobuf-1-5-dev golang-google-protobuf-dev protoc-gen-go-1-5 \
 	protoc-gen-go-grpc golang-go default-jdk-headless libgrpc-java libprotobuf-java libnetty-java \
 	libperfmark-java protobuf-compiler-grpc-java-plugin
@@ -27,7 +27,7 @@ FUZZ_PACKAGES := dpkg-dev debian-archive-keyring
 # How long `make fuzz` runs each of them.
 SECONDS_EACH ?= 600
 
-.PHONY: all setup setup-tests build build-interop run test test-swift test-interop test-outside \
+.PHONY: all setup setup-tests build build-interop run man test test-swift test-interop test-outside \
 	counts fuzz fuzz-build fuzz-quick sanitize sanitize-thread bench generate check format lint clean
 
 all: build
@@ -44,6 +44,10 @@ build: setup
 
 run: build
 	@$(PROCGATE) serve --listen $(ADDRESS) --print-examples
+
+# The manual, made of what the program says of itself.
+man: build
+	Packaging/man/generate $(PROCGATE) .build/man
 
 test: setup-tests
 	@$(MAKE) --no-print-directory build

@@ -29,11 +29,19 @@ public final class AttachSession: AsyncSequence, Sendable {
     public let process: SandboxProcess
     private let reader: EventReader
     private let input: AttachInput
+    private let calls: GatewayCalls
+    /// What started the process, where the session's end would kill it.
+    private let start: StartProcessRequest?
 
-    private init(process: SandboxProcess, reader: EventReader, input: AttachInput) {
+    private init(
+        process: SandboxProcess, reader: EventReader, input: AttachInput, calls: GatewayCalls,
+        start: StartProcessRequest? = nil
+    ) {
         self.process = process
         self.reader = reader
         self.input = input
+        self.calls = calls
+        self.start = start
     }
 
     deinit {
@@ -47,7 +55,9 @@ public final class AttachSession: AsyncSequence, Sendable {
         let reader = EventReader(.attachStart(request, policy), calls: calls, attach: input)
         let process = SandboxProcess(try await reader.identify(), calls: calls)
         input.joined(process.id)
-        return AttachSession(process: process, reader: reader, input: input)
+        return AttachSession(
+            process: process, reader: reader, input: input, calls: calls,
+            start: policy == .kill ? request : nil)
     }
 
     static func join(
@@ -62,43 +72,59 @@ public final class AttachSession: AsyncSequence, Sendable {
         request.allowGaps = true
         let reader = EventReader(.attachJoin(request, .keep), calls: calls, attach: input)
         try await reader.connect()
-        return AttachSession(process: process, reader: reader, input: input)
+        return AttachSession(process: process, reader: reader, input: input, calls: calls)
     }
 
     // MARK: Input
 
     /// Gives text to the process, as if it were typed.
     public func write(_ text: String) async throws {
-        try await input.write(text.stdinBytes)
+        try await write(text.stdinBytes)
     }
 
     /// Gives bytes to the process, as if they were typed.
     public func write(_ bytes: [UInt8]) async throws {
-        try await input.write(bytes)
+        do {
+            try await input.write(bytes)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// Closes the process's stdin. On a terminal, where that ends the session with an error, write
     /// its end-of-file character instead, `"\u{4}"`.
     public func closeStdin() async throws {
-        try await input.send(.eof(true))
+        try await send(.eof(true))
     }
 
     /// Sets the size of the terminal. Where there is none, or it has no such size, the session
     /// ends, and its iteration throws why.
     public func resize(_ size: TerminalSize) async throws {
-        try await input.send(.resize(size.wire))
+        try await send(.resize(size.wire))
     }
 
     /// Sends a signal to the process group. Where the host has none of that name, the session ends,
     /// and its iteration throws why.
     public func signal(_ signal: Signal) async throws {
-        try await input.send(.signal(signal.name))
+        try await send(.signal(signal.name))
+    }
+
+    private func send(_ message: AttachRequest.Message) async throws {
+        do {
+            try await input.send(message)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// Returns once the process has taken what was written, or has ended. Cancelling the task ends
     /// the wait, not the session.
     public func flush() async throws {
-        try await input.flush()
+        do {
+            try await input.flush()
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// Ends the session, and its iteration. The process goes on where it was joined, or was
@@ -107,6 +133,24 @@ public final class AttachSession: AsyncSequence, Sendable {
     public func detach() {
         reader.detach()
         input.detach()
+    }
+
+    /// Ends the session, and its iteration, as ``detach()`` does, and lets the process go on, also
+    /// where that would kill it.
+    /// - Throws: Where the gateway does not answer. The session then goes on.
+    public func leaveRunning() async throws {
+        do {
+            guard let start else { return detach() }
+            // A second owner, which lets the process live when it goes: it comes before the session
+            // goes, and goes after it.
+            let owner = try await calls.secondOwner(of: start)
+            detach()
+            // The gateway has dealt with the end of the session once it answers.
+            _ = try? await calls.process(process.id)
+            withExtendedLifetime(owner) {}
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     // MARK: Output
@@ -155,9 +199,13 @@ public final class AttachSession: AsyncSequence, Sendable {
             public mutating func next(
                 isolation actor: isolated (any Actor)? = #isolation
             ) async throws -> CommandEvent? {
-                let event = try await session.reader.next()
-                if let event { session.process.note(event) }
-                return event
+                do {
+                    let event = try await session.reader.next()
+                    if let event { session.process.note(event) }
+                    return event
+                } catch {
+                    throw forCaller(error)
+                }
             }
 
             public mutating func next() async throws -> CommandEvent? {
@@ -179,7 +227,9 @@ extension Sandbox {
     ///   - timeout: From the start of the process; at its end the tree is stopped.
     ///   - runAs: A user's name or numeric id.
     ///   - labels: Yours, to find the process again.
-    ///   - keepOnDetach: Let the process go on when the session ends before it. Else it is killed.
+    ///   - allowNewPrivileges: Let setuid programs such as `sudo` gain privileges.
+    ///   - keepOnDetach: Let the process go on when the session ends before it, or loses its
+    ///     connection. Else it is killed.
     public func attach(
         _ command: String,
         arguments: [String] = [],
@@ -189,9 +239,11 @@ extension Sandbox {
         timeout: Duration? = nil,
         runAs: String? = nil,
         labels: [String: String] = [:],
+        allowNewPrivileges: Bool = false,
         keepOnDetach: Bool = false
     ) async throws -> AttachSession {
         var options = CommandOptions()
+        options.allowNewPrivileges = allowNewPrivileges
         options.terminal = terminal
         options.cwd = cwd
         options.env = env
@@ -212,8 +264,12 @@ extension Sandbox {
         var request = StartProcessRequest()
         request.process = options.spec(command, arguments)
         request.requestKey = makeRequestKey()
-        return try await AttachSession.start(
-            request, policy: keepOnDetach ? .keep : .kill, calls: calls)
+        do {
+            return try await AttachSession.start(
+                request, policy: keepOnDetach ? .keep : .kill, calls: calls)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// Joins a process in an interactive session. Ending it leaves the process alone.

@@ -27,6 +27,7 @@ public struct Processes: Sendable {
     ///     rather than drop the oldest.
     ///   - killDescendants: Kill what is left of the tree once the command has ended.
     ///   - terminal: A pseudo-terminal of this size in place of three pipes.
+    ///   - allowNewPrivileges: Let setuid programs such as `sudo` gain privileges.
     ///   - noStdin: `/dev/null` in place of a pipe for `writeStdin`.
     /// - Throws: A reason of the contract, or ``SandboxError/Reason/gatewayUnavailable``.
     public func start(
@@ -46,6 +47,7 @@ public struct Processes: Sendable {
         holdWhenFull: Bool = false,
         killDescendants: Bool = false,
         terminal: TerminalSize? = nil,
+        allowNewPrivileges: Bool = false,
         noStdin: Bool = false
     ) async throws -> SandboxProcess {
         var options = CommandOptions()
@@ -63,6 +65,7 @@ public struct Processes: Sendable {
         options.holdWhenFull = holdWhenFull
         options.killDescendants = killDescendants
         options.terminal = terminal
+        options.allowNewPrivileges = allowNewPrivileges
         return try await start(command, arguments: arguments, options: options, noStdin: noStdin)
     }
 
@@ -75,13 +78,21 @@ public struct Processes: Sendable {
         request.process = options.spec(command, arguments)
         request.requestKey = makeRequestKey()
         request.noStdin = noStdin
-        let answer = try await calls.keyed(ProcessService.startProcess, request)
-        return try handle(answer.process)
+        do {
+            let response = try await calls.keyed(ProcessService.startProcess, request)
+            return try handle(response.process)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// The process of this id. ``SandboxError/Reason/processNotFound`` where there is none.
     public func get(_ id: String) async throws -> SandboxProcess {
-        try handle(try await calls.process(id))
+        do {
+            return try handle(try await calls.process(id))
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// One page of the processes, newest first.
@@ -120,8 +131,12 @@ public struct Processes: Sendable {
         request.labels = labels
         request.createdAfter = createdAfter ?? 0
         request.createdBefore = createdBefore ?? 0
-        let answer = try await calls.unary(ProcessService.listProcesses, request)
-        return try ProcessListing(answer)
+        do {
+            let response = try await calls.unary(ProcessService.listProcesses, request)
+            return try ProcessListing(response)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// Every process that matches, newest first, asked for page by page as it is read.
@@ -144,6 +159,21 @@ public struct Processes: Sendable {
                 status: status, cursor: cursor, labels: labels, createdAfter: createdAfter,
                 createdBefore: createdBefore)
         }
+    }
+
+    /// Every process of these nodes of a fleet: one node after the other, newest first on each.
+    ///
+    /// - Parameter nodes: their names.
+    /// - Throws: From the iteration, once every node was asked: the first node's error, whose
+    ///   message names it, where one did not answer.
+    public func all(
+        onEveryNode nodes: [String], status: [ProcessStatus] = [], labels: [String: String] = [:]
+    ) -> NodePages {
+        NodePages(
+            nodes: nodes.map { node in
+                let processes = Processes(calls: GatewayCalls(of: calls, on: node))
+                return (node, processes.all(status: status, labels: labels))
+            })
     }
 
     /// The processes that match as they stand, then each change of their status, until the

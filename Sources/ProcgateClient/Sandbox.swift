@@ -32,7 +32,9 @@ public final class Sandbox: Sendable {
     /// - Parameters:
     ///   - address: `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`.
     ///   - token: What the gateway knows the caller by, printable ASCII; a unix socket needs none.
-    ///     An empty one is none.
+    ///     White space around it is dropped; an empty one is none.
+    ///   - tokenFile: The path of a file with that token: its first line that is neither empty nor
+    ///     a comment is `TOKEN` or `NAME TOKEN`. Read once, and only where there is no `token`.
     ///   - tls: For `https`: whom to trust, and who the caller is.
     ///   - reconnectTimeout: How long a call goes on without an answer when the connection or the
     ///     gateway is lost. The command of an `exec` is killed by the gateway where its caller
@@ -43,29 +45,30 @@ public final class Sandbox: Sendable {
     /// - Throws: ``SandboxError/Reason/invalidAddress``,
     ///   ``SandboxError/Reason/gatewayUnavailable``, ``SandboxError/Reason/tokenInvalid``,
     ///   ``SandboxError/Reason/permissionDenied``, ``SandboxError/Reason/notGateway``,
-    ///   ``SandboxError/Reason/certificateUntrusted``, ``SandboxError/Reason/tlsFailed``.
+    ///   ``SandboxError/Reason/certificateUntrusted``, ``SandboxError/Reason/tlsFailed``,
+    ///   ``SandboxError/Reason/tlsRequired``.
     public static func connect(
         _ address: String,
         token: String? = nil,
+        tokenFile: String? = nil,
         tls: SandboxTLS? = nil,
         reconnectTimeout: Duration = .seconds(30),
         connectTimeout: Duration = .seconds(10),
         group: (any EventLoopGroup)? = nil
     ) async throws -> Sandbox {
-        if let token, !token.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) {
-            throw SandboxError(
-                .tokenInvalid, "the token has characters that no token has: it is printable ASCII")
-        }
+        let token = try CallerToken.value(token, file: tokenFile)
         let channel = try makeChannel(
             address, tls: tls, connectTimeout: connectTimeout, group: group)
-        let calls = GatewayCalls(
-            channel: channel, token: token?.isEmpty == true ? nil : token,
-            patience: reconnectTimeout)
+        let calls = GatewayCalls(channel: channel, token: token, patience: reconnectTimeout)
         do {
             try await calls.greet(for: min(firstPatience, reconnectTimeout))
         } catch {
             await calls.close()
-            throw error
+            if await TLSProbe.explains(error, of: channel.target, group: group) {
+                throw SandboxError(
+                    .tlsRequired, "\(channel.target) speaks TLS: write https:// before it")
+            }
+            throw forCaller(error)
         }
         return Sandbox(calls: calls)
     }
@@ -76,7 +79,38 @@ public final class Sandbox: Sendable {
 
     /// The gateway's version, limits and abilities.
     public func info() async throws -> GatewayInfo {
-        GatewayInfo(try await calls.unary(ProcessService.getGateway, GetGatewayRequest()))
+        do {
+            return GatewayInfo(
+                try await calls.unary(ProcessService.getGateway, GetGatewayRequest()))
+        } catch {
+            throw forCaller(error)
+        }
+    }
+
+    /// The same gateways, with calls that name no process for one node of a fleet: starts,
+    /// listings, watches, ``info()`` and ``setCordon(_:)``. Calls of a process reach its node by
+    /// its id, whatever this is.
+    ///
+    /// Both share one connection: ``close()`` of either ends both.
+    ///
+    /// - Parameter node: the name that `procgate serve --node` gave to the gateway.
+    public func on(node: String) -> Sandbox {
+        Sandbox(calls: GatewayCalls(of: calls, on: node))
+    }
+
+    /// Has the gateway refuse new processes, or accept them again. Processes that run or wait go
+    /// on, and every other call works.
+    ///
+    /// - Throws: ``SandboxError/Reason/notPermitted``, ``SandboxError/Reason/wrongNode``,
+    ///   ``SandboxError/Reason/gatewayUnavailable``.
+    public func setCordon(_ isOn: Bool) async throws {
+        var request = SetCordonRequest()
+        request.cordoned = isOn
+        do {
+            _ = try await calls.unary(ProcessService.setCordon, request)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// Starting processes and finding them again.

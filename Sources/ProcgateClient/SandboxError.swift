@@ -1,10 +1,11 @@
-// The one error that this library throws. Knows the contract's reasons, not how calls are made.
+// The error that this library throws. Knows the contract's reasons, not how calls are made.
 
 public import GRPCWire
 
 /// What kept a command from running or from being known.
 ///
-/// A command that ends with any exit code, by a signal or by its timeout is a
+/// It is thrown for everything but the cancellation of the caller's own task, which is a
+/// `CancellationError`. A command that ends with any exit code, by a signal or by its timeout is a
 /// ``ProcessResult``, never an error.
 ///
 /// ```swift
@@ -42,6 +43,22 @@ public struct SandboxError: Error, Sendable, Hashable, CustomStringConvertible {
     }
 
     public var description: String { "\(message) (\(reason.rawValue))" }
+}
+
+extension SandboxError {
+    /// Thrown inside the library where the caller's task was cancelled: see ``forCaller(_:)``.
+    static func taskCancelled(_ processID: String? = nil) -> SandboxError {
+        SandboxError(.cancelled, "the task was cancelled", processID: processID)
+    }
+}
+
+/// What a public call throws for `error`: a cancelled task gets a `CancellationError`, as Swift code
+/// expects.
+func forCaller(_ error: any Error) -> any Error {
+    guard let known = error as? SandboxError, known.reason == .cancelled, Task.isCancelled else {
+        return error
+    }
+    return CancellationError()
 }
 
 extension SandboxError {
@@ -149,11 +166,14 @@ extension SandboxError {
         /// `invalidArgument`. Where it is the gateway that demands another client certificate:
         /// ``permissionDenied``.
         case tlsFailed = "TLS_FAILED"
+        /// The gateway has TLS, and its address was given without: write `https://`.
+        case tlsRequired = "TLS_REQUIRED"
         /// No answer for as long as `reconnectTimeout`.
         case gatewayUnavailable = "GATEWAY_UNAVAILABLE"
         /// ``Sandbox/close()`` was called.
         case closed = "CLOSED"
-        /// The Swift task was cancelled.
+        /// The gateway or a proxy cancelled the call. Where the caller's own task was cancelled, the
+        /// call throws `CancellationError` instead.
         case cancelled = "CANCELLED"
         /// The time of the call ran out.
         case deadlineExceeded = "DEADLINE_EXCEEDED"
@@ -197,7 +217,7 @@ extension SandboxError {
                 .authenticationThrottled, .resourceExhausted, .outputLimitExceeded:
                 .resourceExhausted
             case .supervisorUnavailable, .hostUnresponsive, .cordoned, .gatewayUnavailable,
-                .notGateway, .certificateUntrusted, .tlsFailed:
+                .notGateway, .certificateUntrusted, .tlsFailed, .tlsRequired:
                 .unavailable
             case .closed, .cancelled: .cancelled
             case .callerGone, .sessionSuperseded: .aborted

@@ -26,6 +26,7 @@ extension Sandbox {
     ///     ``ProcessStatus/failed``.
     ///   - retainBytes: Output that the gateway keeps for replay.
     ///   - killDescendants: Kill what is left of the tree once the command has ended.
+    ///   - allowNewPrivileges: Let setuid programs such as `sudo` gain privileges.
     ///   - stdin: All of the command's stdin: text or bytes. `nil` is none.
     ///   - maxOutputBytes: The most to collect, both streams together; beyond it the command is
     ///     killed and ``SandboxError/Reason/outputLimitExceeded`` is thrown.
@@ -46,6 +47,7 @@ extension Sandbox {
         queueTimeout: Duration? = nil,
         retainBytes: Int? = nil,
         killDescendants: Bool = false,
+        allowNewPrivileges: Bool = false,
         stdin: (any StdinData)? = nil,
         maxOutputBytes: Int = Sandbox.defaultMaxOutputBytes,
         onOutput: (@Sendable (OutputEvent) async -> Void)? = nil
@@ -63,6 +65,7 @@ extension Sandbox {
         options.queueTimeout = queueTimeout
         options.retainBytes = retainBytes
         options.killDescendants = killDescendants
+        options.allowNewPrivileges = allowNewPrivileges
         return try await exec(
             command, arguments: arguments, options: options, stdin: stdin,
             maxOutputBytes: maxOutputBytes, onOutput: onOutput)
@@ -99,6 +102,7 @@ extension Sandbox {
         queueTimeout: Duration? = nil,
         retainBytes: Int? = nil,
         killDescendants: Bool = false,
+        allowNewPrivileges: Bool = false,
         stdin: Input,
         maxOutputBytes: Int = Sandbox.defaultMaxOutputBytes,
         onOutput: (@Sendable (OutputEvent) async -> Void)? = nil
@@ -116,6 +120,7 @@ extension Sandbox {
         options.queueTimeout = queueTimeout
         options.retainBytes = retainBytes
         options.killDescendants = killDescendants
+        options.allowNewPrivileges = allowNewPrivileges
         return try await exec(
             command, arguments: arguments, options: options, stdin: stdin,
             maxOutputBytes: maxOutputBytes, onOutput: onOutput)
@@ -135,20 +140,29 @@ extension Sandbox {
 
     /// Runs a command and returns once it is running or queued; its output is read from the
     /// stream, without a limit, and the command is held back to that.
+    ///
+    /// - Parameter keepOnDisconnect: Let the command go on when its call is cancelled or loses its
+    ///   connection. Else its whole tree is killed.
     public func execStream(
         _ command: String, arguments: [String] = [], options: CommandOptions = CommandOptions(),
-        stdin: (any StdinData)? = nil
+        stdin: (any StdinData)? = nil, keepOnDisconnect: Bool = false
     ) async throws -> ExecStream {
         let input = stdin?.stdinBytes ?? []
         var request = ExecRequest()
         request.process = options.spec(command, arguments)
         request.stdinData = input
         request.requestKey = makeRequestKey()
+        if keepOnDisconnect { request.onDisconnect = .keep }
         guard input.isEmpty || isTaken(request) else {
             return try await execStream(
-                command, arguments: arguments, options: options, stdin: OnePiece(bytes: input))
+                command, arguments: arguments, options: options, stdin: OnePiece(bytes: input),
+                keepOnDisconnect: keepOnDisconnect)
         }
-        return try await ExecStream.open(.exec(request), calls: calls)
+        do {
+            return try await ExecStream.open(.exec(request), calls: calls)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// Whether one message holds the input and the command. That is measured only where it may
@@ -160,16 +174,25 @@ extension Sandbox {
     }
 
     /// Runs a command whose stdin is what a sequence yields.
+    ///
+    /// - Parameter keepOnDisconnect: Let the command go on when its call is cancelled or loses its
+    ///   connection. Else its whole tree is killed.
     public func execStream<Input: AsyncSequence & Sendable>(
         _ command: String, arguments: [String] = [], options: CommandOptions = CommandOptions(),
-        stdin: Input
+        stdin: Input, keepOnDisconnect: Bool = false
     ) async throws -> ExecStream where Input.Element: StdinData {
         var options = options
         options.holdWhenFull = true
         var request = StartProcessRequest()
         request.process = options.spec(command, arguments)
         request.requestKey = makeRequestKey()
-        let stream = try await ExecStream.open(.attachStart(request, .kill), calls: calls)
+        let stream: ExecStream
+        do {
+            stream = try await ExecStream.open(
+                .attachStart(request, keepOnDisconnect ? .keep : .kill), calls: calls)
+        } catch {
+            throw forCaller(error)
+        }
         let feed = StdinFeed(stdin, to: stream.process)
         return ExecStream(process: stream.process, reader: stream.reader, feed: feed)
     }

@@ -35,7 +35,11 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     /// Asks the gateway how the process stands.
     @discardableResult
     public func refresh() async throws -> ProcessSummary {
-        try note(try await calls.process(id))
+        do {
+            return try note(try await calls.process(id))
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// Waits for the end of the process.
@@ -46,18 +50,24 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     ///   - maxOutputBytes: The most output to return, both streams together, the newest kept;
     ///     `nil` and 0 are 3 MiB.
     /// - Returns: How it ended, with its retained output.
+    /// - Throws: ``SandboxError/Reason/processLost`` where its supervisor ended before it.
     public func wait(
         timeout: Duration? = nil, maxOutputBytes: Int? = nil
     ) async throws -> ProcessResult {
         var request = WaitRequest()
         request.processId = id
         request.maxOutputBytes = UInt64(clamping: maxOutputBytes ?? 0)
-        let answer = try await calls.wait(request, timeout: timeout)
-        guard let wire = answer.result, let result = ProcessResult(wire) else {
-            throw SandboxError.notUnderstood("a result")
+        do {
+            let response = try await calls.wait(request, timeout: timeout)
+            guard let wire = response.result, let result = ProcessResult(wire) else {
+                throw SandboxError.notUnderstood("a result")
+            }
+            latest.withLock { $0 = result.process }
+            try result.checkIsKnown()
+            return result
+        } catch {
+            throw forCaller(error)
         }
-        latest.withLock { $0 = result.process }
-        return result
     }
 
     /// ``wait(timeout:maxOutputBytes:)`` by another name.
@@ -111,9 +121,13 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     public func writeStdin(
         _ bytes: [UInt8], eof: Bool = false
     ) async throws -> Int {
-        try await calls.inStdinTurn(of: id) { () async throws(SandboxError) -> Int in
-            let transfer = try await newTransfer()
-            return Int(clamping: try await transfer.write(bytes, eof: eof))
+        do {
+            return try await calls.inStdinTurn(of: id) { () async throws(SandboxError) -> Int in
+                let transfer = try await newTransfer()
+                return Int(clamping: try await transfer.write(bytes, eof: eof))
+            }
+        } catch {
+            throw forCaller(error)
         }
     }
 
@@ -121,12 +135,17 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     /// sequence has ended and the process has taken every byte.
     ///
     /// An error of the sequence is thrown as ``SandboxError/Reason/callerFailed``; what came
-    /// before it has been written, and stdin stays open.
+    /// before it has been written, and stdin stays open. ``Sandbox/close()`` and the cancellation of
+    /// the task end the write at once, also while the sequence keeps it waiting.
     @discardableResult
     public func writeStdin<Input: AsyncSequence & Sendable>(
         _ input: Input, eof: Bool = false
     ) async throws -> Int where Input.Element: StdinData {
-        try await writeStdin(input, eof: eof, finishingAfterFailure: true)
+        do {
+            return try await writeStdin(input, eof: eof, finishingAfterFailure: true)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// - Parameter finishingAfterFailure: Where the input throws, see to it first that what came
@@ -136,39 +155,9 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     ) async throws(SandboxError) -> Int where Input.Element: StdinData {
         try await calls.inStdinTurn(of: id) { () async throws(SandboxError) -> Int in
             let transfer = try await newTransfer()
-            let written: Int
-            do throws(SandboxError) {
-                written = try await pour(
-                    input, into: transfer, eof: eof, finishingAfterFailure: finishingAfterFailure)
-            } catch {
-                await transfer.close()
-                throw error
-            }
-            await transfer.close()
-            return written
+            return try await StdinPour(transfer, processID: id, calls: calls).run(
+                input, eof: eof, finishingAfterFailure: finishingAfterFailure)
         }
-    }
-
-    private func pour<Input: AsyncSequence & Sendable>(
-        _ input: Input, into transfer: StdinTransfer, eof: Bool, finishingAfterFailure: Bool
-    ) async throws(SandboxError) -> Int where Input.Element: StdinData {
-        var iterator = input.makeAsyncIterator()
-        while true {
-            let next: Input.Element?
-            do {
-                next = try await iterator.next()
-            } catch {
-                guard !Task.isCancelled else {
-                    throw SandboxError(.cancelled, "the task was cancelled", processID: id)
-                }
-                if finishingAfterFailure { _ = try? await transfer.finish(eof: false) }
-                throw SandboxError(
-                    .callerFailed, "the input for stdin failed: \(error)", processID: id)
-            }
-            guard let piece = next else { break }
-            try await transfer.send(piece.stdinBytes)
-        }
-        return Int(clamping: try await transfer.finish(eof: eof))
     }
 
     /// Closes the process's stdin: it reads end-of-file.
@@ -209,7 +198,7 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
             try note(answer.process)
             return true
         } catch {
-            guard error.reason == .processNotRunning else { throw error }
+            guard error.reason == .processNotRunning else { throw forCaller(error) }
             return false
         }
     }
@@ -230,8 +219,13 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
         var request = StopProcessRequest()
         request.processId = id
         request.grace = grace.map { .graceMs($0.wholeMilliseconds) }
-        let answer = try await calls.unary(ProcessService.stopProcess, request, processID: id)
-        return try note(answer.process)
+        do {
+            let response = try await calls.unary(
+                ProcessService.stopProcess, request, processID: id)
+            return try note(response.process)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// KILL to the whole tree at once; returns once it is gone.
@@ -245,7 +239,11 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
         var request = ResizeTerminalRequest()
         request.processId = id
         request.size = TerminalSize(columns: columns, rows: rows).wire
-        _ = try await calls.unary(ProcessService.resizeTerminal, request, processID: id)
+        do {
+            _ = try await calls.unary(ProcessService.resizeTerminal, request, processID: id)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// Sets the size of the process's terminal.
@@ -255,7 +253,11 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
 
     /// Forgets the process, which must have ended, and frees its output.
     public func delete() async throws {
-        try await calls.delete(id)
+        do {
+            try await calls.delete(id)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     /// Joins the process: its output comes, and input goes to it. Ending the session leaves the
@@ -264,7 +266,11 @@ public final class SandboxProcess: Sendable, Identifiable, CustomStringConvertib
     /// - Parameter fromSeq: The first chunk of output wanted; 0 and 1 mean from the beginning.
     ///   What has been dropped is skipped, with a ``OutputEvent/gap(_:)``.
     public func attach(fromSeq: UInt64 = 0) async throws -> AttachSession {
-        try await AttachSession.join(self, fromSeq: fromSeq, calls: calls)
+        do {
+            return try await AttachSession.join(self, fromSeq: fromSeq, calls: calls)
+        } catch {
+            throw forCaller(error)
+        }
     }
 
     @discardableResult

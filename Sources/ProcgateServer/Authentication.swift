@@ -22,21 +22,21 @@ struct Authentication: Sendable {
     let tokens: TokenStore?
     /// Client certificates were demanded and verified by the TLS layer.
     let trustsCertificates: Bool
-    /// The unix sockets, as peers are called that come by them, on which no user is trusted.
-    private let tokenSockets: Set<String>
-    /// The users who need no token on other unix sockets, the gateway's own and root, with their
-    /// names. They are looked up once: a user service may take any time.
+    /// The unix sockets on which users are trusted, as the addresses of their peers.
+    private let trustingSockets: Set<String>
+    /// The users who need no token there, the gateway's own and root, with their names. They are
+    /// looked up once: a user service may take any time.
     private let trustedUsers: [UInt32: String]
 
     private static let scheme = "Bearer "
 
     /// Asks the user service. Not to be called on an event loop.
     ///
-    /// - Parameter tokenSockets: paths of unix sockets on which every call needs a token.
-    init(tokens: TokenStore?, trustsCertificates: Bool, tokenSockets: Set<String>) {
+    /// - Parameter trustingSockets: the addresses of the unix sockets on which users are trusted.
+    init(tokens: TokenStore?, trustsCertificates: Bool, trustingSockets: [ListenAddress]) {
         self.tokens = tokens
         self.trustsCertificates = trustsCertificates
-        self.tokenSockets = Set(tokenSockets.map { "unix:\($0)" })
+        self.trustingSockets = Set(trustingSockets.map(\.description))
         trustedUsers = Dictionary(
             [geteuid(), 0].map { ($0, UserNames.name(of: $0)) }, uniquingKeysWith: { $1 })
     }
@@ -50,7 +50,7 @@ struct Authentication: Sendable {
             return try holder(of: credentials)
         }
         if let user = call.peer.unix?.userID, let name = trustedUsers[user],
-            !tokenSockets.contains(call.peer.address)
+            trustingSockets.contains(call.peer.address)
         {
             return Caller(name: name)
         }

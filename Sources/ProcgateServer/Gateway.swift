@@ -50,6 +50,14 @@ public struct GatewayConfiguration: Sendable {
         self.supervisor = supervisor
     }
 
+    /// Unix sockets on which users are trusted.
+    fileprivate var trustingSockets: [ListenAddress] {
+        listen.filter { address in
+            guard case .unix(let path) = address else { return false }
+            return !tokenSockets.contains(path)
+        }
+    }
+
     /// Refuses what would let strangers in.
     func check() throws(GatewayError) {
         for case .tcp(let host, _) in listen where !isLoopback(host) {
@@ -134,7 +142,7 @@ public final class Gateway: Sendable {
         let authentication = Authentication(
             tokens: tokens,
             trustsCertificates: configuration.certificates?.clientAuthority != nil,
-            tokenSockets: configuration.tokenSockets)
+            trustingSockets: configuration.trustingSockets)
         let byLoop = Dictionary(
             uniqueKeysWithValues: workers.map { (ObjectIdentifier($0.eventLoop), $0) })
         let metrics = configuration.metricsListen.map { _ in

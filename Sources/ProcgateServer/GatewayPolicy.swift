@@ -21,6 +21,9 @@ public enum RunAsPolicy: Sendable, Equatable {
 /// The options that methods look at.
 public struct GatewayPolicy: Sendable {
     public var version: String
+    /// The name of this node in a fleet; may be empty.
+    public var nodeName = ""
+    var node: NodeIdentity { NodeIdentity(name: nodeName) }
     /// The user for commands whose request sets no `run_as`; empty is the supervisor's own user.
     public var defaultUser: String
     public var runAs: RunAsPolicy

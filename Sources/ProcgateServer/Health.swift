@@ -14,12 +14,21 @@ final class HealthService: Sendable {
         /// The event loops whose supervisor is gone, and not there again.
         var bereft: Set<ObjectIdentifier> = []
         var watchers: [ObjectIdentifier: HealthWatch] = [:]
+        /// A process that is started now runs at once.
+        var hasPlace = true
 
         var isServing: Bool { !isDraining && bereft.isEmpty }
+
+        func isServing(_ service: String) -> Bool {
+            isServing && (service != HealthService.placement || hasPlace)
+        }
     }
 
-    /// What can be asked for; the empty name is the gateway as a whole.
-    static let services = ["", ProcessService.fullName]
+    /// What balancers ask for that choose a node for a new process: it is not serving while the
+    /// gateway is cordoned or full.
+    static let placement = "procgate.new"
+    /// The services that have a status; the empty name is the gateway as a whole.
+    static let services = ["", ProcessService.fullName, placement]
 
     // Watchers are on every loop, and the draining begins on none of them.
     private let state = NIOLockedValueBox(State())
@@ -56,18 +65,24 @@ final class HealthService: Sendable {
         change { $0.bereft.remove(ObjectIdentifier(loop)) }
     }
 
+    /// New processes run at once, or do not any more.
+    func placementChanged(_ hasPlace: Bool) {
+        change { $0.hasPlace = hasPlace }
+    }
+
     private func change(_ body: (inout State) -> Void) {
         let watchers = state.withLockedValue { state in
-            let before = state.isServing
+            let before = (state.isServing, state.hasPlace)
             body(&state)
-            return state.isServing == before ? [] : Array(state.watchers.values)
+            let isSame = before == (state.isServing, state.hasPlace)
+            return isSame ? [] : Array(state.watchers.values)
         }
         for watcher in watchers { watcher.change() }
     }
 
-    private var current: HealthCheckResponse {
-        let status: Status = state.withLockedValue { $0.isServing } ? .serving : .notServing
-        return .with { $0.status = status }
+    private func current(_ service: String) -> HealthCheckResponse {
+        let isServing = state.withLockedValue { $0.isServing(service) }
+        return .with { $0.status = isServing ? .serving : .notServing }
     }
 
     private func check(
@@ -76,13 +91,12 @@ final class HealthService: Sendable {
         guard Self.services.contains(request.service) else {
             throw GRPCStatus(.notFound, "unknown service \(request.service.cut(toBytes: 200))")
         }
-        return current
+        return current(request.service)
     }
 
     private func list() -> HealthListResponse {
-        let current = current
-        return .with { response in
-            for service in Self.services { response.statuses[service] = current }
+        .with { response in
+            for service in Self.services { response.statuses[service] = current(service) }
         }
     }
 
@@ -101,7 +115,9 @@ final class HealthService: Sendable {
         var told: Status?
         while true {
             let response =
-                isKnown ? current : HealthCheckResponse.with { $0.status = .serviceUnknown }
+                isKnown
+                ? current(request.service)
+                : HealthCheckResponse.with { $0.status = .serviceUnknown }
             if response.status != told, call.cancellation == nil {
                 told = response.status
                 try await call.send(response)

@@ -16,7 +16,19 @@ extension Worker {
             let answer = method.answer(self)
             methods.append(
                 ServerMethod(path: method.path, kind: method.kind) { [self] call in
-                    try await answer(call, caller(of: call, authentication))
+                    let caller = try caller(of: call, authentication)
+                    let instance = link?.facts.instanceId
+                    do throws(GRPCStatus) {
+                        try policy.node.check(call.metadata, instance: instance)
+                        try await answer(call, caller)
+                    } catch {
+                        if error.mayBeAcceptedElsewhere {
+                            call.trailers.append(
+                                GRPCStatus.pushback.field, GRPCStatus.pushback.milliseconds)
+                        }
+                        throw policy.node.refine(
+                            error, processID: call.note, instance: instance)
+                    }
                 })
         }
         let reflection = Reflection.gateway

@@ -3,6 +3,7 @@
 
 import Logging
 import NIOCore
+import ProcgateInternal
 import NIOPosix
 import SupervisorLink
 import Synchronization
@@ -68,6 +69,14 @@ final class SupervisorKeeper: Sendable {
     /// The supervisor of that loop's link says nothing, or speaks again.
     func supervisorIsSilent(on loop: any EventLoop) { health.supervisorLost(by: loop) }
     func supervisorAnswers(on loop: any EventLoop) { health.supervisorFound(by: loop) }
+
+    var stateDirectory: String { launcher.stateDirectory }
+
+    /// What becomes of a start has changed.
+    func admissionChanged(on loop: any EventLoop, _ admission: Admission?) {
+        guard let admission else { return }
+        health.placementChanged(!admission.cordoned && admission.hasPlace)
+    }
 
     /// Connects `worker` again, however often that takes, until it is closed.
     func reconnect(_ worker: Worker) {

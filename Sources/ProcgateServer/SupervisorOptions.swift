@@ -6,6 +6,8 @@ import SupervisorLink
 /// Values of the command line; the defaults are the command line's.
 public struct SupervisorOptions: Sendable, Equatable {
     public var shell = "/bin/sh"
+    /// Empty: outside of a fleet.
+    public var node = ""
     /// Empty: the supervisor's own user.
     public var defaultUser = ""
     public var maxRunning: UInt64 = 1024
@@ -38,7 +40,8 @@ public struct SupervisorOptions: Sendable, Equatable {
             ("max-input-memory", maxInputMemory, facts.maxInputMemory),
         ]
         let texts = [
-            ("shell", shell, facts.shell), ("default-user", defaultUser, facts.defaultUser),
+            ("node", node, facts.node), ("shell", shell, facts.shell),
+            ("default-user", defaultUser, facts.defaultUser),
         ]
         let all = texts + numbers.map { ($0.0, String($0.1), String($0.2)) }
         return all.filter { $0.1 != $0.2 }

@@ -19,6 +19,7 @@ final class Worker: @unchecked Sendable {
     /// The number of its link among the gateway's.
     let lane: UInt32
     let policy: GatewayPolicy
+    let cordonFile: CordonFile
     let logger: Logger
 
     private(set) var link: SupervisorLink?
@@ -42,6 +43,7 @@ final class Worker: @unchecked Sendable {
         self.eventLoop = eventLoop
         self.lane = lane
         self.policy = policy
+        cordonFile = CordonFile(stateDirectory: keeper.stateDirectory)
         self.logger = logger
         self.keeper = keeper
         self.failures = failures
@@ -59,6 +61,7 @@ final class Worker: @unchecked Sendable {
                 self.ended.removeAll()
                 self.isWatching = false
                 self.startHeartbeat()
+                self.keeper.admissionChanged(on: self.eventLoop, link.admission)
             }
     }
 
@@ -263,6 +266,7 @@ final class Worker: @unchecked Sendable {
                 ended[id] = nil
                 for feed in watchers.values { feed.deleted(id) }
             },
+            admissionChanged: { [self] in keeper.admissionChanged(on: eventLoop, link?.admission) },
             responding: { [self] isResponding in
                 if isResponding {
                     logger.notice("the supervisor answers again")

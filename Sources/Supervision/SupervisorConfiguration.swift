@@ -24,6 +24,8 @@ public struct SupervisorConfiguration: Sendable {
     public var maxOutputMemory = 1 << 30
     /// Of stdin, arguments and environments of all processes together, in bytes.
     public var maxInputMemory = 256 << 20
+    /// The name of this node in a fleet, with which process ids begin; may be empty.
+    public var node = ""
     /// Told to gateways.
     public var version = "0.1.0"
     /// A gateway has started it, and may stop it when it ends.

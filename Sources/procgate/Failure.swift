@@ -27,4 +27,7 @@ enum ExitStatus: Int32 {
     case refused = 77
     /// A command that ran past its timeout, as `timeout(1)` has it.
     case timedOut = 124
+    /// A program that cannot be executed, and one that does not exist, as shells have it.
+    case notExecutable = 126
+    case notFound = 127
 }

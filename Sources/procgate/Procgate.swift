@@ -15,11 +15,12 @@ struct Procgate: AsyncParsableCommand {
 
             They find the gateway by --address or PROCGATE_ADDRESS (default 127.0.0.1:7070), and \
             their token by PROCGATE_TOKEN, --token-file, or the file that a gateway of the same \
-            user made. Durations are written 250ms, 5s, 2m, 1h; sizes 64KiB, 4MiB, 1GiB.
+            user made. Durations are written 250ms, 1.5s, 2m, 1h, 2d; sizes 64KiB, 4MiB, 1GiB.
 
             Exit status: that of the command for exec, attach and wait (128+n for signal n, 124 \
-            for a timeout); else 0, 64 for wrong usage, 69 where the gateway cannot be reached, \
-            77 where it refuses the caller, 1 otherwise.
+            after a timeout, 127 if the program does not exist, 126 if it cannot be executed); else \
+            0, 64 for wrong usage, 69 if the gateway cannot be reached, 77 if it refuses the \
+            caller, 1 after any other failure.
             """,
         version: procgateVersion,
         groupedSubcommands: commandGroups
@@ -103,6 +104,7 @@ func inOurWords(_ message: String) -> String {
     let forms = [
         ("<duration>'", "no duration: write 250ms, 5s, 2m or 1h"),
         ("<size>'", "no size: write 64KiB, 4MiB or 1GiB"),
+        ("<keys>'", "no key of a terminal: write ctrl-p,ctrl-q or single characters"),
     ]
     guard message.hasPrefix(begin),
         let form = forms.first(where: { message.hasSuffix($0.0) }),
@@ -132,7 +134,9 @@ private let commandGroups = [
     CommandGroup(
         name: "Control",
         subcommands: [Stdin.self, SignalCommand.self, Stop.self, Remove.self]),
-    CommandGroup(name: "Gateway", subcommands: [Serve.self, Supervise.self, Info.self]),
+    CommandGroup(name: "Gateway", subcommands: [
+            Serve.self, Supervise.self, Info.self, CordonCommand.self, Uncordon.self,
+        ]),
 ]
 
 func standardError(_ line: String) {

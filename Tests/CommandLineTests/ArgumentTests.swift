@@ -1,5 +1,6 @@
 // Arguments: what is read from the words of a command line.
 
+import ProcgateClient
 import Testing
 
 @testable import procgate
@@ -10,7 +11,9 @@ struct ArgumentTests {
         "Durations are read, and written as they are read",
         arguments: [
             ("250ms", 250), ("5s", 5000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0),
-            ("90s", 90_000), ("1500ms", 1500),
+            ("90s", 90_000), ("1500ms", 1500), ("2d", 172_800_000), ("1.5s", 1500),
+            ("0.25m", 15_000), ("0.5d", 43_200_000), ("0.1ms", 1), ("1.000000001s", 1001),
+            ("0.0s", 0),
         ] as [(String, UInt64)])
     func durations(text: String, milliseconds: UInt64) throws {
         let duration = try #require(DurationArgument(argument: text))
@@ -21,8 +24,9 @@ struct ArgumentTests {
     @Test(
         "What is no duration is refused",
         arguments: [
-            "", "5", "s", "ms", "-5s", "1.5s", " 5s", "5 s", "5S", "5d", "x", "٣s",
-            "99999999999999999999s", "9000000000000h",
+            "", "5", "s", "ms", "-5s", "1.5", " 5s", "5 s", "5S", "5w", "x", "٣s", ".5s", "5.s",
+            "1.2.3s",
+            "1.-5s", "1,5s", "99999999999999999999s", "9000000000000h", "0.1234567890s",
         ])
     func noDurations(text: String) {
         #expect(DurationArgument(argument: text) == nil)
@@ -59,9 +63,11 @@ struct ArgumentTests {
 
     @Test("The first line of a token file that has one gives the token")
     func tokens() {
-        #expect(firstToken(in: "# who\n\nalice  s3cret\nbob other\n") == "s3cret")
-        #expect(firstToken(in: "s3cret\n") == "s3cret")
-        #expect(firstToken(in: "# nobody\n \n") == nil)
+        #expect(CallerToken.first(in: "# who\n\nalice  s3cret\nbob other\n") == "s3cret")
+        #expect(CallerToken.first(in: "s3cret\n") == "s3cret")
+        #expect(CallerToken.first(in: "# nobody\n \n") == nil)
+        #expect(CallerToken.trimmed(" \ts3cret \r\n") == "s3cret")
+        #expect(CallerToken.trimmed(" \n") == nil)
     }
 
     @Test("Words after -- are the command's, whatever they look like")
@@ -75,8 +81,26 @@ struct ArgumentTests {
         #expect(exec.command.arguments == ["-l", "--json", "--"])
         #expect(exec.command.options.env == ["A": "2"])
         #expect(exec.command.options.timeout == .seconds(5))
-        #expect(exec.command.interactive)
+        #expect(exec.interactive)
         #expect(!exec.gateway.json)
+    }
+
+    @Test("A timeout of nothing is no timeout")
+    func noTimeout() throws {
+        let words = ["exec", "--timeout", "0s", "--allow-new-privileges", "--keep", "ls"]
+        let exec = try #require(try Procgate.parseAsRoot(words) as? Exec)
+        #expect(exec.command.options.timeout == nil)
+        #expect(exec.command.options.allowNewPrivileges)
+        #expect(exec.keep)
+    }
+
+    @Test("start takes the options of exec, but no terminal")
+    func startOptions() throws {
+        let words = ["--keep", "--detach-keys", "ctrl-a", "-i", "--timeout", "1.5s", "ls"]
+        let start = try #require(try Procgate.parseAsRoot(["start"] + words) as? Start)
+        #expect(start.interactive)
+        #expect(start.command.options.timeout == .milliseconds(1500))
+        #expect(throws: (any Error).self) { try Procgate.parseAsRoot(["start", "-t", "ls"]) }
     }
 
     @Test("Options end with the command's first word, though no -- stands before it")
@@ -88,7 +112,7 @@ struct ArgumentTests {
         #expect(exec.command.program == "echo")
         #expect(exec.command.arguments == ["-n", "--json", "--", "-i", "--help"])
         #expect(exec.command.env.dictionary == ["A": "1"])
-        #expect(exec.command.interactive && exec.command.terminal)
+        #expect(exec.interactive && exec.terminal)
         #expect(!exec.gateway.json)
     }
 
@@ -184,25 +208,4 @@ struct ArgumentTests {
         let help = try EnvironmentOptions.added(to: ["serve", "--help"], from: neither)
         #expect(help == ["serve", "--help"])
     }
-
-    @Test("^P^Q leaves, wherever the reads cut it, and a ^P alone goes through")
-    func detachKeys() {
-        var keys = DetachKeys()
-        #expect(keys.take([0x61, 0x10]) == ([0x61], false))
-        #expect(keys.take([0x62]) == ([0x10, 0x62], false))
-        #expect(keys.take([0x10, 0x10]) == ([0x10], false))
-        #expect(keys.take([0x11, 0x63]) == ([], true))
-    }
-
-    @Test("A ^P that nothing follows goes through at the end")
-    func lastKey() {
-        var keys = DetachKeys()
-        #expect(keys.take([0x61, 0x10]) == ([0x61], false))
-        #expect(keys.rest() == [0x10])
-        #expect(keys.rest() == [])
-    }
-}
-
-private func == (left: ([UInt8], Bool), right: ([UInt8], Bool)) -> Bool {
-    left.0 == right.0 && left.1 == right.1
 }

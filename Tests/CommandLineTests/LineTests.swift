@@ -7,36 +7,50 @@ import Testing
 
 @Suite("Lines")
 struct LineTests {
+    /// Which of `lines` a queue keeps.
+    private func added(_ lines: [String], to queue: inout LineQueue) -> [Bool] {
+        lines.map { queue.add($0) }
+    }
+
+    /// What a queue hands out: its lines, and how many are missing behind them.
+    private func taken(from queue: inout LineQueue) -> (text: String, dropped: Int) {
+        var buffer: [UInt8] = []
+        let dropped = queue.take(into: &buffer)
+        return (String(decoding: buffer, as: UTF8.self), dropped)
+    }
+
     @Test("Lines are dropped from the first that finds no room to the next taking")
     func dropping() {
         var queue = LineQueue(limitBytes: 10)
-        var buffer: [UInt8] = []
-        #expect(queue.add("one"))
-        #expect(!queue.add("too long"))
-        // It would fit, and would stand where the gap is.
-        #expect(!queue.add("x"))
-        #expect(queue.take(into: &buffer) == 2)
-        #expect(buffer == Array("one\n".utf8))
-        #expect(queue.add("x"))
-        #expect(queue.take(into: &buffer) == 0)
-        #expect(buffer == Array("x\n".utf8))
+        // The third would fit, and would stand where the gap is.
+        let kept = added(["one", "too long", "x"], to: &queue)
+        #expect(kept == [true, false, false])
+        let first = taken(from: &queue)
+        #expect(first.text == "one\n")
+        #expect(first.dropped == 2)
+        let keptThen = added(["x"], to: &queue)
+        #expect(keptThen == [true])
+        let second = taken(from: &queue)
+        #expect(second.text == "x\n")
+        #expect(second.dropped == 0)
     }
 
     @Test("A line that is longer than the queue is kept if it is the only one")
     func longLine() {
         var queue = LineQueue(limitBytes: 4)
-        #expect(queue.add("longer"))
-        #expect(!queue.add(""))
+        let kept = added(["longer", ""], to: &queue)
+        #expect(kept == [true, false])
     }
 
     @Test("Lines that could not be written are announced with the next")
     func givenBack() {
         var queue = LineQueue(limitBytes: 100)
-        var buffer: [UInt8] = []
         queue.addDropped(3)
-        #expect(!queue.add("late"))
-        #expect(queue.take(into: &buffer) == 4)
-        #expect(buffer.isEmpty)
+        let kept = added(["late"], to: &queue)
+        #expect(kept == [false])
+        let first = taken(from: &queue)
+        #expect(first.text == "")
+        #expect(first.dropped == 4)
     }
 
     @Test(
@@ -91,11 +105,11 @@ struct LineTests {
     @Test("Requests for a reload that come during one are answered by one more")
     func reloads() {
         var reloads = PendingReloads()
-        #expect(reloads.request())
-        #expect(!reloads.request())
-        #expect(!reloads.request())
-        #expect(reloads.finish())
-        #expect(!reloads.finish())
-        #expect(reloads.request())
+        let requests = [reloads.request(), reloads.request(), reloads.request()]
+        #expect(requests == [true, false, false])
+        let ends = [reloads.finish(), reloads.finish()]
+        #expect(ends == [true, false])
+        let later = reloads.request()
+        #expect(later)
     }
 }

@@ -1,5 +1,6 @@
 // What is printed: JSON, tables, and how an end becomes an exit status.
 
+import ProcgateClient
 import Testing
 
 @testable import procgate
@@ -81,6 +82,55 @@ struct OutputTests {
         #expect(ProcessText.quoted("plain-1.txt") == "plain-1.txt")
         #expect(ProcessText.quoted("it's $x") == #"'it'\''s $x'"#)
         #expect(ProcessText.quoted("") == "''")
+    }
+
+    @Test("A line is counted where it begins, whatever comes between its parts")
+    func lineParts() {
+        var splitter = LineSplitter()
+        func lines(_ text: String, _ stream: OutputStream) -> [String] {
+            splitter.parts(of: Array(text.utf8), stream, at: 0).map { part in
+                "\(part.line)\(part.startsLine ? "+" : "-")"
+                    + String(decoding: part.bytes, as: UTF8.self)
+            }
+        }
+        #expect(lines("a\nb", .stdout) == ["1+a\n", "2+b"])
+        #expect(lines("c\n", .stderr) == ["3+c\n"])
+        #expect(lines("\n\nd\n", .stdout) == ["2-\n", "4+\n", "5+d\n"])
+        #expect(lines("e", .stdout) == ["6+e"])
+        splitter.skip()
+        #expect(lines("f", .stdout) == ["7+f"])
+        #expect(lines("", .stdout) == [])
+    }
+
+    @Test("The last lines are kept, and no part of an older one", arguments: [0, 1, 2, 3, 5, 100])
+    func lastLines(limit: Int) {
+        var tail = LineTail<Int>(limit: limit)
+        // The second line goes on after the third has begun.
+        let lines = [1, 2, 3, 2, 4, 5, 5, 6]
+        for (item, line) in lines.enumerated() { tail.append(item, line: line) }
+        let wanted = lines.indices.filter { lines[$0] > 6 - limit }
+        #expect(tail.kept == wanted)
+    }
+
+    @Test(
+        "A program that does not exist is told from one that cannot be executed",
+        arguments: [
+            (.startFailed, "cannot execute 'x': No such file or directory", .notFound),
+            (.startFailed, "cannot execute 'x': Permission denied", .notExecutable),
+            (.startFailed, "cannot connect its pipes: Too many open files", .failure),
+            (.queueTimeout, "cannot execute 'x': Permission denied", .failure),
+        ] as [(TerminationReason, String, procgate.ExitStatus)])
+    func statuses(reason: TerminationReason, error: String, status: procgate.ExitStatus) {
+        #expect(Outcome.failedStatus(reason, error) == status)
+    }
+
+    @Test("An id is cut behind its node")
+    func ids() {
+        #expect(ProcessID.cut("0123456789abcdef") == "0123456789ab")
+        #expect(ProcessID.cut("web-1-0123456789abcdef") == "web-1-0123456789ab")
+        #expect(ProcessID.cut("short") == "short")
+        #expect(ProcessID.isLongEnough("abcd") && !ProcessID.isLongEnough("abc"))
+        #expect(ProcessID.isLongEnough("web-1-abcd") && !ProcessID.isLongEnough("web-1-abc"))
     }
 
     @Test("Times and sizes are short")

@@ -265,7 +265,8 @@ def test_the_gateways_own_process_is_measured():
         assert 0 <= open_before - descriptors(g.pid) <= 2
         held = [Connection(g.address, g.token) for _ in range(20)]
         assert all(c.call("/grpc.health.v1.Health/Check").status == 0 for c in held)
-        assert samples(g)["process_open_fds"] - open_before == 20
+        # The connection of the scrape before may be open still, or closed by now.
+        assert abs(samples(g)["process_open_fds"] - open_before - 20) <= 1
         for connection in held:
             connection.close()
         for _ in range(200):

@@ -6,8 +6,8 @@ from pathlib import Path
 from contract import PROTO
 
 HERE = Path(__file__).resolve()
-# Reasons of rights and fleets, which this gateway does not have yet: it never gives them.
-OF_RIGHTS_AND_FLEETS = {"NOT_PERMITTED", "QUOTA_EXCEEDED", "CORDONED", "WRONG_NODE"}
+# Reasons of rights, which this gateway does not have yet: it never gives them.
+OF_RIGHTS = {"NOT_PERMITTED", "QUOTA_EXCEEDED"}
 
 
 def test_every_reason_of_the_contract_has_a_test():
@@ -18,7 +18,7 @@ def test_every_reason_of_the_contract_has_a_test():
     codes |= {"SIGNAL_SCOPE_TREE"}
     reasons = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", service)) - codes
     assert len(reasons) == 27
-    reasons -= OF_RIGHTS_AND_FLEETS
+    reasons -= OF_RIGHTS
     tests = [path for path in HERE.parent.glob("test_*.py") if path != HERE]
     asked = set(re.findall(r'"([A-Z_]+)"', "".join(path.read_text() for path in tests)))
     assert reasons <= asked, f"no test asks for {reasons - asked}"

@@ -170,8 +170,7 @@ struct ExecTests {
             }
             for await _ in started {}
             task.cancel()
-            let error = await #expect(throws: SandboxError.self) { try await task.value }
-            #expect(error?.reason == .cancelled)
+            await #expect(throws: CancellationError.self) { try await task.value }
             for try await process in sandbox.processes.all(labels: ["k": "c"]) {
                 let result = try await sandbox.getProcess(process.id).wait()
                 #expect(result.status == .killed)
@@ -190,8 +189,7 @@ struct ExecTests {
                     _ = try await sandbox.exec("touch \(file.path())")
                 }
                 task.cancel()
-                let error = await #expect(throws: SandboxError.self) { try await task.value }
-                #expect(error?.reason == .cancelled)
+                await #expect(throws: CancellationError.self) { try await task.value }
             }
             let known = try await sandbox.processes.list().data
             #expect(known.isEmpty)
@@ -254,7 +252,7 @@ struct ExecTests {
                 }
             }
             #expect(seen == ["queued queued", "started running", "out\n"])
-            #expect(stream.process.status == .exited)
+            #expect(stream.process.status == .exited, "\(stream.process.summary)")
         }
     }
 

@@ -98,6 +98,17 @@ final class TestGateway: Sendable {
         end(SIGKILL)
     }
 
+    /// The process of the supervisor that runs for this gateway.
+    var supervisor: pid_t? {
+        let state = directory.appending(path: "state").path()
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        return names.lazy.compactMap { pid_t($0) }.first { pid in
+            let words = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") ?? Data()
+            let text = String(decoding: words, as: UTF8.self).split(separator: "\0")
+            return text.dropFirst().first == "supervise" && text.contains(Substring(state))
+        }
+    }
+
     func restart() throws {
         kill()
         try start()

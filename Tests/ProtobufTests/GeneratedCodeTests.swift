@@ -16,7 +16,7 @@ import Testing
         #expect(ProcessService.getProcess.kind == .unary)
         #expect(ProcessService.streamStdin.kind == .clientStreaming)
         #expect(ProcessService.attach.kind == .bidirectional)
-        #expect(ProcessService.allMethods.count == 15)
+        #expect(ProcessService.allMethods.count == 16)
         #expect(ProcessService.allMethods.map(\.path).contains("/procgate.v1.ProcessService/Wait"))
         #expect(Health.watch.path == "/grpc.health.v1.Health/Watch")
         #expect(
@@ -71,7 +71,12 @@ import Testing
             #expect(known.code == code, "\(reason)")
             missing.remove(known)
         }
-        #expect(missing == [.tokenInvalid, .supervisorUnavailable])
+        // Those of the gateway itself, which any method may give.
+        #expect(
+            missing == [
+                .tokenInvalid, .supervisorUnavailable, .authenticationThrottled, .requestInvalid,
+                .sessionSuperseded,
+            ])
     }
 
     /// The reasons in the comments of the contract, each after its gRPC code: "NOT_FOUND: A, B.".
@@ -79,7 +84,7 @@ import Testing
         let codes = [
             "INVALID_ARGUMENT": 3, "DEADLINE_EXCEEDED": 4, "NOT_FOUND": 5, "ALREADY_EXISTS": 6,
             "PERMISSION_DENIED": 7, "RESOURCE_EXHAUSTED": 8, "FAILED_PRECONDITION": 9,
-            "OUT_OF_RANGE": 11,
+            "OUT_OF_RANGE": 11, "UNAVAILABLE": 14,
         ]
         let contract = try textFile("proto/procgate/v1/process.proto")
         let service = contract.split(separator: "\n").drop { !$0.hasPrefix("service ") }
@@ -88,7 +93,11 @@ import Testing
         var code: Int?
         for word in service.split(separator: " ") {
             let name = String(word.filter { $0.isLetter || $0 == "_" })
-            guard name == name.uppercased(), name.contains("_") else { continue }
+            // Written as a reason is, and none.
+            let others = ["SIGNAL_SCOPE_TREE", "TERM", "INT", "KILL", "KEEP", "NULL"]
+            guard name == name.uppercased(), name.count > 2, !others.contains(name) else {
+                continue
+            }
             if let next = codes[name], word.hasSuffix(":") {
                 code = next
             } else if let code {

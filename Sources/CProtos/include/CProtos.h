@@ -153,7 +153,7 @@ static inline const ProtobufCMessageDescriptor *procgate__v1__set_cordon_respons
 }
 
 const uint8_t *procgate_internal_supervisor_proto(void);
-static const size_t procgate_internal_supervisor_proto_size = 6695;
+static const size_t procgate_internal_supervisor_proto_size = 6986;
 static inline const ProtobufCMessageDescriptor *procgate__internal__command__layout(void) {
     return &procgate__internal__command__descriptor;
 }
@@ -214,6 +214,9 @@ static inline const ProtobufCMessageDescriptor *procgate__internal__shutdown__la
 static inline const ProtobufCMessageDescriptor *procgate__internal__ping__layout(void) {
     return &procgate__internal__ping__descriptor;
 }
+static inline const ProtobufCMessageDescriptor *procgate__internal__cordon__layout(void) {
+    return &procgate__internal__cordon__descriptor;
+}
 static inline const ProtobufCMessageDescriptor *procgate__internal__census__layout(void) {
     return &procgate__internal__census__descriptor;
 }
@@ -222,6 +225,9 @@ static inline const ProtobufCMessageDescriptor *procgate__internal__event__layou
 }
 static inline const ProtobufCMessageDescriptor *procgate__internal__welcome__layout(void) {
     return &procgate__internal__welcome__descriptor;
+}
+static inline const ProtobufCMessageDescriptor *procgate__internal__admission__layout(void) {
+    return &procgate__internal__admission__descriptor;
 }
 static inline const ProtobufCMessageDescriptor *procgate__internal__reply__layout(void) {
     return &procgate__internal__reply__descriptor;

@@ -52,18 +52,47 @@ final class GatewayCalls: Sendable {
     private let start = ContinuousClock.now
     private let state = Mutex(State())
     /// Raised by ``close()``.
-    let closing = Alarm()
+    let closing: Alarm
+    /// The node of a fleet that calls without a process id are for; nil leaves it to the proxy.
+    private let node: String?
 
     init(channel: GRPCChannel, token: String?, patience: Duration) {
         self.channel = channel
         self.token = token
         self.patience = patience
+        closing = Alarm()
+        node = nil
     }
 
-    var options: CallOptions {
+    /// Calls of one node, over the same channel.
+    init(of other: GatewayCalls, on node: String) {
+        channel = other.channel
+        token = other.token
+        patience = other.patience
+        closing = other.closing
+        self.node = node
+    }
+
+    /// By which a proxy, and the gateway behind it, knows the node that a call is for.
+    private static let nodeField = "procgate-node"
+
+    /// - Parameter processID: The process that the call names: its id says on which node it is.
+    func options(for processID: String? = nil) -> CallOptions {
         var options = CallOptions()
         if let token { options.metadata.append("authorization", "Bearer \(token)") }
+        let ofProcess = processID.flatMap { id in
+            id.lastIndex(of: "-").map { String(id[..<$0]) }
+        }
+        if let node = ofProcess ?? node, Self.isSendable(node) {
+            options.metadata.append(Self.nodeField, node)
+        }
         return options
+    }
+
+    /// Metadata is printable ASCII; a name that is not belongs to no node, as the gateway will say
+    /// of the process.
+    private static func isSendable(_ node: String) -> Bool {
+        !node.isEmpty && node.utf8.count <= 256 && node.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F }
     }
 
     func newRetryState() -> RetryState { RetryState(patience: patience) }
@@ -93,7 +122,8 @@ final class GatewayCalls: Sendable {
         var retry = newRetryState()
         while true {
             do {
-                return try await attempt(method, request, after: session)
+                return try await attempt(
+                    method, request, processID: processID, after: session)
             } catch {
                 if `repeat` == .onlyWhereUnseen && !error.notProcessed {
                     throw self.error(error, processID: processID)
@@ -134,10 +164,10 @@ final class GatewayCalls: Sendable {
     ///   - session: Of which nothing is to be acted on after this call.
     func attempt<Request, Response>(
         _ method: MethodDescriptor<Request, Response>, _ request: Request,
-        timeout: Duration? = nil, after session: String? = nil
+        timeout: Duration? = nil, processID: String? = nil, after session: String? = nil
     ) async throws(GRPCStatus) -> Response {
         try Self.checkCancellation()
-        var options = options
+        var options = options(for: processID)
         options.timeout = timeout
         if let session { options.metadata.append(Fence.afterField, session) }
         return try await channel.unary(method, request, options: options)
@@ -278,9 +308,7 @@ final class GatewayCalls: Sendable {
     /// What the caller is told: first whether it was the caller's own doing.
     func error(_ status: GRPCStatus, processID: String? = nil) -> SandboxError {
         if isClosed { return SandboxError(.closed, "the sandbox was closed", processID: processID) }
-        if Task.isCancelled {
-            return SandboxError(.cancelled, "the task was cancelled", processID: processID)
-        }
+        if Task.isCancelled { return .taskCancelled(processID) }
         return SandboxError(status, processID: processID)
     }
 

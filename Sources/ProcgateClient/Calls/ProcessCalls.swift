@@ -50,18 +50,19 @@ extension GatewayCalls {
     }
 
     func exec(_ request: ExecRequest) -> ResponseStream<ProcessEvent> {
-        channel.serverStreaming(ProcessService.exec, request, options: options)
+        channel.serverStreaming(ProcessService.exec, request, options: options())
     }
 
     func streamOutput(_ request: StreamOutputRequest) -> EventResponses {
-        channel.serverStreaming(ProcessService.streamOutput, request, options: options)
-            .makeAsyncIterator()
+        channel.serverStreaming(
+            ProcessService.streamOutput, request, options: options(for: request.processId)
+        ).makeAsyncIterator()
     }
 
     func watch(
         _ request: WatchProcessesRequest
     ) -> ResponseStream<WatchProcessesResponse>.AsyncIterator {
-        channel.serverStreaming(ProcessService.watchProcesses, request, options: options)
+        channel.serverStreaming(ProcessService.watchProcesses, request, options: options())
             .makeAsyncIterator()
     }
 
@@ -69,7 +70,9 @@ extension GatewayCalls {
         _ first: AttachRequest
     ) async throws(GRPCStatus) -> (AttachSender, EventResponses) {
         let session = makeRequestKey()
-        var options = options
+        var joined: String?
+        if case .join(let join) = first.message { joined = join.processId }
+        var options = options(for: joined)
         options.metadata.append(Fence.nameField, session)
         let call = channel.bidirectional(ProcessService.attach, options: options)
         try await call.send(first)
@@ -78,20 +81,42 @@ extension GatewayCalls {
         )
     }
 
-    func streamStdin() -> StdinSender {
-        StdinSender(call: channel.clientStreaming(ProcessService.streamStdin, options: options))
+    /// A call that owns the process which the request has started, and lets it go on when the call
+    /// is dropped. It reads no output.
+    func secondOwner(
+        of start: StartProcessRequest
+    ) async throws(SandboxError) -> EventResponses {
+        var request = ExecRequest()
+        request.process = start.process
+        request.requestKey = start.requestKey
+        // Joins, and never starts: see the contract.
+        request.afterSeq = .max
+        request.onDisconnect = .keep
+        var events = exec(request).makeAsyncIterator()
+        do throws(GRPCStatus) {
+            _ = try await events.next()
+        } catch {
+            throw self.error(error)
+        }
+        return events
+    }
+
+    func streamStdin(of processID: String) -> StdinSender {
+        StdinSender(
+            call: channel.clientStreaming(
+                ProcessService.streamStdin, options: options(for: processID)))
     }
 }
 
 extension GatewayCalls {
-    /// How long the answer to a wait may take once its time is over, before nothing is there to
-    /// answer it.
-    private static var answerTime: Duration { .seconds(5) }
+    /// How long the response to a wait may take once the time of the wait is over. The caller is
+    /// told nothing else when it does not come: the time did run out.
+    private static var answerTime: Duration { .seconds(1) }
     /// Longer ones are as good as none, and sums of them would not be durations.
     private static var longestTime: Duration { .seconds(2_000_000_000) }
 
-    /// Asked again after a lost connection, for what is left of the time. Where the gateway is
-    /// out of reach when that is over, it is ``SandboxError/Reason/gatewayUnavailable``.
+    /// Asked again after a lost connection, for what is left of the time. When that is over, it is
+    /// ``SandboxError/Reason/waitTimedOut``, also while the gateway is out of reach.
     func wait(
         _ request: WaitRequest, timeout: Duration?
     ) async throws(SandboxError) -> WaitResponse {
@@ -107,16 +132,22 @@ extension GatewayCalls {
             do {
                 return try await attempt(
                     ProcessService.wait, request,
-                    timeout: min(left, Self.longestTime) + Self.answerTime)
+                    timeout: min(left, Self.longestTime) + Self.answerTime,
+                    processID: request.processId)
             } catch {
                 let failure = self.error(error, processID: request.processId)
-                if failure.reason == .deadlineExceeded {
-                    throw SandboxError(
-                        .waitTimedOut, "the gateway did not answer in the time of the wait",
-                        processID: request.processId)
+                if failure.reason != .deadlineExceeded {
+                    do throws(SandboxError) {
+                        try await recover(
+                            &retry, from: error, processID: request.processId, until: end)
+                        continue
+                    } catch {
+                        guard error.mayRetry, ContinuousClock.now >= end else { throw error }
+                    }
                 }
-                try await recover(
-                    &retry, from: error, processID: request.processId, until: end)
+                throw SandboxError(
+                    .waitTimedOut, "the gateway did not answer in the time of the wait",
+                    processID: request.processId)
             }
         }
     }
@@ -129,7 +160,7 @@ extension GatewayCalls {
         var isInDoubt = false
         while true {
             do {
-                _ = try await attempt(ProcessService.deleteProcess, request)
+                _ = try await attempt(ProcessService.deleteProcess, request, processID: id)
                 return
             } catch {
                 let failure = self.error(error, processID: id)

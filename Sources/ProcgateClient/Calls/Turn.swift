@@ -19,7 +19,7 @@ final class Turn: Sendable {
         _ body: () async throws(SandboxError) -> Result
     ) async throws(SandboxError) -> Result {
         guard await enter() else {
-            throw SandboxError(.cancelled, "the task was cancelled")
+            throw .taskCancelled()
         }
         defer { leave() }
         return try await body()

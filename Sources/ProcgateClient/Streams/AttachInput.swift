@@ -393,7 +393,7 @@ final class AttachInput: Sendable {
             }
             waiter?.resume()
         }
-        if Task.isCancelled { throw SandboxError(.cancelled, "the task was cancelled") }
+        if Task.isCancelled { throw .taskCancelled() }
     }
 
     private func wakeWaiting() {

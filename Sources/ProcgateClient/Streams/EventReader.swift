@@ -230,11 +230,12 @@ final class EventReader: @unchecked Sendable {
             return calls.streamOutput(request)
         case .attachStart(let request, let policy):
             if let process {
-                // What need not be owned again is joined: that has a number to go on from.
-                if policy == .keep { return try await rejoin(process.id) }
-                // So has an Exec with the same key, where an Attach begins anew. A session's
+                // A session that need not own its process again joins it: a join goes on from a
+                // chunk's number.
+                if rejoins(policy) { return try await rejoin(process.id) }
+                // So does an Exec with the same key, where an Attach begins anew. A session's
                 // input then goes by calls of its own.
-                let output = calls.exec(resuming(request))
+                let output = calls.exec(resuming(request, policy))
                 input?.openedAside(output, hasTerminal: request.process?.terminal != nil)
                 return output.makeAsyncIterator()
             }
@@ -251,12 +252,16 @@ final class EventReader: @unchecked Sendable {
         }
     }
 
-    private func resuming(_ first: StartProcessRequest) -> ExecRequest {
+    private func rejoins(_ policy: DisconnectPolicy) -> Bool { policy == .keep && input != nil }
+
+    private func resuming(
+        _ first: StartProcessRequest, _ policy: DisconnectPolicy
+    ) -> ExecRequest {
         var request = ExecRequest()
         request.process = first.process
         request.requestKey = first.requestKey
         request.afterSeq = seenSeq
-        request.onDisconnect = .kill
+        request.onDisconnect = policy
         return request
     }
 
@@ -310,6 +315,7 @@ final class EventReader: @unchecked Sendable {
             return .output(.gap(gap))
         case .exited(let wire):
             let result = try exit(wire)
+            try result.checkIsKnown()
             try checkCaller(of: result)
             // The trailers come with it; a call dropped before them would be a cancelled one.
             _ = try? await responses?.next()
@@ -380,7 +386,7 @@ final class EventReader: @unchecked Sendable {
         switch source {
         case .exec: false
         // Joined anew: see `rejoin`.
-        case .attachStart(_, let policy): policy == .keep && callCount > 1
+        case .attachStart(_, let policy): rejoins(policy) && callCount > 1
         case .attachJoin(let request, _), .output(let request): request.allowGaps
         }
     }

@@ -61,7 +61,13 @@ public struct ExecStream: AsyncSequence, Sendable {
             public mutating func next(
                 isolation actor: isolated (any Actor)? = #isolation
             ) async throws -> CommandEvent? {
-                guard let event = try await stream.reader.next() else { return nil }
+                let event: CommandEvent?
+                do {
+                    event = try await stream.reader.next()
+                } catch {
+                    throw forCaller(error)
+                }
+                guard let event else { return nil }
                 stream.process.note(event)
                 if case .output(.exit) = event, let failure = stream.feed?.failure {
                     throw failure
@@ -111,10 +117,11 @@ final class StdinFeed: Sendable {
         task.withLock { $0?.cancel() }
     }
 
-    /// A command that does not read on, or has ended, is none of the input's faults.
+    /// A command that does not read on, or has ended, is no fault of the input. A closed sandbox is
+    /// reported by the reader.
     private func stopped(by error: SandboxError, _ process: SandboxProcess) async {
         switch error.reason {
-        case .stdinClosed, .processNotRunning, .processNotFound, .cancelled: return
+        case .stdinClosed, .processNotRunning, .processNotFound, .cancelled, .closed: return
         default:
             failed.withLock { $0 = error }
             // The reader reports; where the gateway is gone, so is the reader's call.

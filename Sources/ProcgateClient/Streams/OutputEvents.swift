@@ -32,8 +32,12 @@ public struct OutputEvents: AsyncSequence, Sendable {
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws -> OutputEvent? {
-            while let event = try await reader.next() {
-                if case .output(let output) = event { return output }
+            do {
+                while let event = try await reader.next() {
+                    if case .output(let output) = event { return output }
+                }
+            } catch {
+                throw forCaller(error)
             }
             return nil
         }

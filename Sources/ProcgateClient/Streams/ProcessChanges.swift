@@ -44,6 +44,16 @@ public struct ProcessChanges: AsyncSequence, Sendable {
         public mutating func next(
             isolation actor: isolated (any Actor)? = #isolation
         ) async throws -> ProcessChange? {
+            do {
+                return try await nextChange(isolation: actor)
+            } catch {
+                throw forCaller(error)
+            }
+        }
+
+        private mutating func nextChange(
+            isolation actor: isolated (any Actor)?
+        ) async throws -> ProcessChange? {
             while true {
                 do {
                     if responses == nil {

@@ -100,13 +100,17 @@ final class StdinTransfer: @unchecked Sendable {
         return offset
     }
 
-    /// Nothing is written any more once this returns.
+    /// Nothing is written any more once this returns. Its writer may still be waiting for its input:
+    /// what that yields later is refused.
     func close() async {
         let task = watcher.withLock { $0.take() }
         openedCalls.finish()
         task?.cancel()
         await task?.value
-        sender = nil
+        try? await turn.take { () async throws(SandboxError) -> Void in
+            failure = failure ?? .taskCancelled(processID)
+            sender = nil
+        }
     }
 
     // MARK: Watching
@@ -193,12 +197,14 @@ final class StdinTransfer: @unchecked Sendable {
         request.position = .offset(offset)
         request.data = window.first.map { Array($0) } ?? []
         request.eof = eof
-        return try await calls.attempt(ProcessService.writeStdin, request).stdinBytes
+        return try await calls.attempt(
+            ProcessService.writeStdin, request, processID: processID
+        ).stdinBytes
     }
 
     private func openSender() async throws(GRPCStatus) -> StdinSender {
         if let sender { return sender }
-        let open = calls.streamStdin()
+        let open = calls.streamStdin(of: processID)
         sender = open
         sentPieces = 0
         openedCalls.yield(open.call.ending)

@@ -94,6 +94,9 @@ public struct CommandOptions: Sendable, Hashable {
     public var killDescendants = false
     /// A pseudo-terminal of this size in place of three pipes.
     public var terminal: TerminalSize?
+    /// Let setuid programs such as `sudo` gain privileges. Without it, a process that does not run
+    /// as root cannot.
+    public var allowNewPrivileges = false
 
     /// The gateway's defaults.
     public init() {}
@@ -126,6 +129,7 @@ public struct CommandOptions: Sendable, Hashable {
             spec.output = output
         }
         spec.killDescendants = killDescendants
+        spec.allowNewPrivileges = allowNewPrivileges
         return spec
     }
 }

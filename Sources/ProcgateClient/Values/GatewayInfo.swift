@@ -22,6 +22,10 @@ public struct GatewayInfo: Sendable, Hashable {
     public var retainTime: Duration
     /// How long a stream is idle before the gateway sends a sign of life.
     public var keepAlive: Duration
+    /// The name of the node in a fleet; empty outside of one.
+    public var node: String
+    /// New processes are refused.
+    public var isCordoned: Bool
 
     init(_ wire: GetGatewayResponse) {
         version = wire.version
@@ -33,5 +37,7 @@ public struct GatewayInfo: Sendable, Hashable {
         retainBytes = Int(clamping: wire.retainBytes)
         retainTime = .milliseconds(Int64(clamping: wire.retainMs))
         keepAlive = .milliseconds(Int64(clamping: wire.keepAliveMs))
+        node = wire.node
+        isCordoned = wire.cordoned
     }
 }

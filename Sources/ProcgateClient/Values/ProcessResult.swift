@@ -48,6 +48,16 @@ public struct ProcessResult: Sendable, Hashable {
         process[keyPath: path]
     }
 
+    /// Throws where nobody can tell how the process ended.
+    func checkIsKnown() throws(SandboxError) {
+        guard process.terminationReason == .lost else { return }
+        throw SandboxError(
+            .processLost,
+            "how the command ended is not known, since its supervisor ended before it: look at what "
+                + "the command should have done before you run it again",
+            processID: id)
+    }
+
     init?(_ wire: ProcgateV1.ProcessResult) {
         guard let process = wire.process.flatMap(ProcessSummary.init) else { return nil }
         self.process = process

@@ -44,6 +44,7 @@ extension Command: CMessage {
         case 18: self.kind = .shutdown(try arena.message(fields.pointee.shutdown) ?? Shutdown())
         case 19: self.kind = .census(try arena.message(fields.pointee.census) ?? Census())
         case 20: self.kind = .ping(try arena.message(fields.pointee.ping) ?? Ping())
+        case 21: self.kind = .cordon(try arena.message(fields.pointee.cordon) ?? Cordon())
         default: break
         }
     }
@@ -110,6 +111,9 @@ extension Command: CMessage {
         case .ping(let value):
             fields.pointee.kind_case = .init(rawValue: 20)
             fields.pointee.ping = arena.message(value)
+        case .cordon(let value):
+            fields.pointee.kind_case = .init(rawValue: 21)
+            fields.pointee.cordon = arena.message(value)
         case nil: break
         }
     }
@@ -677,6 +681,33 @@ extension Ping: CMessage {
     }
 }
 
+extension Cordon: CMessage {
+    public static var fullName: String { "procgate.internal.Cordon" }
+
+    package static var layout: UnsafePointer<ProtobufCMessageDescriptor> {
+        procgate__internal__cordon__layout()
+    }
+
+    public init(decoding bytes: UnsafeRawBufferPointer, memoryLimit: Int) throws(ProtobufError) {
+        self = try Self.decode(bytes, memoryLimit: memoryLimit)
+    }
+
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
+    }
+
+    package init(reading fields: UnsafePointer<Procgate__Internal__Cordon>, in arena: Arena)
+        throws(ProtobufError)
+    {
+        self.on = fields.pointee.on != 0
+    }
+
+    package func write(to fields: UnsafeMutablePointer<Procgate__Internal__Cordon>, in arena: Arena)
+    {
+        fields.pointee.on = self.on ? 1 : 0
+    }
+}
+
 extension Census: CMessage {
     public static var fullName: String { "procgate.internal.Census" }
 
@@ -729,6 +760,7 @@ extension Event: CMessage {
         case 6: self.kind = .ended(try arena.message(fields.pointee.ended) ?? Ended())
         case 7: self.kind = .changed(try arena.message(fields.pointee.changed) ?? Changed())
         case 8: self.kind = .forgotten(try arena.message(fields.pointee.forgotten) ?? Forgotten())
+        case 9: self.kind = .admission(try arena.message(fields.pointee.admission) ?? Admission())
         default: break
         }
     }
@@ -760,6 +792,9 @@ extension Event: CMessage {
         case .forgotten(let value):
             fields.pointee.kind_case = .init(rawValue: 8)
             fields.pointee.forgotten = arena.message(value)
+        case .admission(let value):
+            fields.pointee.kind_case = .init(rawValue: 9)
+            fields.pointee.admission = arena.message(value)
         case nil: break
         }
     }
@@ -801,6 +836,8 @@ extension Welcome: CMessage {
         self.maxOutputMemory = fields.pointee.max_output_memory
         self.maxInputMemory = fields.pointee.max_input_memory
         self.liveProcesses = fields.pointee.live_processes
+        self.node = try arena.string(fields.pointee.node)
+        self.admission = try arena.message(fields.pointee.admission)
     }
 
     package func write(
@@ -824,6 +861,38 @@ extension Welcome: CMessage {
         fields.pointee.max_output_memory = self.maxOutputMemory
         fields.pointee.max_input_memory = self.maxInputMemory
         fields.pointee.live_processes = self.liveProcesses
+        fields.pointee.node = arena.data(self.node)
+        fields.pointee.admission = arena.optional(self.admission)
+    }
+}
+
+extension Admission: CMessage {
+    public static var fullName: String { "procgate.internal.Admission" }
+
+    package static var layout: UnsafePointer<ProtobufCMessageDescriptor> {
+        procgate__internal__admission__layout()
+    }
+
+    public init(decoding bytes: UnsafeRawBufferPointer, memoryLimit: Int) throws(ProtobufError) {
+        self = try Self.decode(bytes, memoryLimit: memoryLimit)
+    }
+
+    public func withEncoder(_ body: (borrowing MessageEncoder) -> Void) {
+        encode(body)
+    }
+
+    package init(reading fields: UnsafePointer<Procgate__Internal__Admission>, in arena: Arena)
+        throws(ProtobufError)
+    {
+        self.cordoned = fields.pointee.cordoned != 0
+        self.hasPlace = fields.pointee.has_place != 0
+    }
+
+    package func write(
+        to fields: UnsafeMutablePointer<Procgate__Internal__Admission>, in arena: Arena
+    ) {
+        fields.pointee.cordoned = self.cordoned ? 1 : 0
+        fields.pointee.has_place = self.hasPlace ? 1 : 0
     }
 }
 

@@ -31,6 +31,7 @@ public struct Command: ProtobufMessage {
         case shutdown(Shutdown)
         case census(Census)
         case ping(Ping)
+        case cordon(Cordon)
     }
 }
 
@@ -235,6 +236,15 @@ public struct Ping: ProtobufMessage {
     public init() {}
 }
 
+/// Refuses new processes from now on, or accepts them again. Reply: Done. The gateway keeps
+/// it in the state directory, where the next supervisor finds it.
+public struct Cordon: ProtobufMessage {
+    public var on: Bool = false
+
+    /// With every field at its default.
+    public init() {}
+}
+
 /// How things stand, for metrics. Reply: CensusReply.
 public struct Census: ProtobufMessage {
     /// With every field at its default.
@@ -256,6 +266,7 @@ public struct Event: ProtobufMessage {
         indirect case ended(Ended)
         indirect case changed(Changed)
         case forgotten(Forgotten)
+        case admission(Admission)
     }
 }
 
@@ -281,6 +292,20 @@ public struct Welcome: ProtobufMessage {
     public var maxInputMemory: UInt64 = 0
     /// Processes that have not ended.
     public var liveProcesses: UInt64 = 0
+    /// With which its process ids begin.
+    public var node: String = ""
+    public var admission: Admission?
+
+    /// With every field at its default.
+    public init() {}
+}
+
+/// What becomes of a start. Sent to every link when it changes.
+public struct Admission: ProtobufMessage {
+    /// New processes are refused.
+    public var cordoned: Bool = false
+    /// A process that is started now runs at once.
+    public var hasPlace: Bool = false
 
     /// With every field at its default.
     public init() {}

@@ -38,5 +38,6 @@ extension Worker {
             Worker.deleteProcess
         ),
         (ProcessService.getGateway.path, ProcessService.getGateway.kind, Worker.getGateway),
+        (ProcessService.setCordon.path, ProcessService.setCordon.kind, Worker.setCordon),
     ]
 }

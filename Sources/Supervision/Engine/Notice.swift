@@ -73,6 +73,14 @@ public struct StartedAnswer: Sendable {
     public var canWait = false
 }
 
+/// What becomes of a start.
+public struct AdmissionState: Sendable, Equatable {
+    /// New processes are refused.
+    public var isCordoned: Bool
+    /// A process that is started now runs at once.
+    public var hasPlace: Bool
+}
+
 /// How things stand.
 public struct Census: Sendable {
     public var processes: [ProcessStatus: Int] = [:]
@@ -111,6 +119,7 @@ public enum Notice: Sendable {
     indirect case ended(serial: UInt64, Process)
     indirect case changed(Process)
     case forgotten(id: String, serial: UInt64)
+    case admission(AdmissionState)
     /// Its output was given up, its result is remembered.
     case outputForgotten(id: String, serial: UInt64)
 }

@@ -43,6 +43,7 @@ extension Supervisor {
                     + " \(request.requestKey.utf8.count)")
         }
         if try joinKnown(request, by: call) { return }
+        try refuseIfCordoned()
         try planner.check(request.spec)
         let name = try planner.userName(of: request.spec)
         if let answer = users.known(name, now: now) {
@@ -89,6 +90,12 @@ extension Supervisor {
         return directoryResolvers
     }
 
+    private func refuseIfCordoned() throws(Refusal) {
+        guard !isCordoned else {
+            throw Refusal(.cordoned, "this gateway is cordoned: it accepts no new processes")
+        }
+    }
+
     private func user(_ name: String, _ answer: UserAnswer) throws(Refusal) -> UserRecord {
         switch answer {
         case .user(let user): return user
@@ -127,7 +134,7 @@ extension Supervisor {
                 "\(configuration.maxRunning) processes run and \(admission.queuedCount) wait")
         }
         let process = SupervisedProcess(
-            serial: nextSerial, id: randomID(), request: request, plan: plan,
+            serial: nextSerial, id: newProcessID(), request: request, plan: plan,
             digest: request.requestKey.isEmpty ? nil : SpecDigest(request.spec),
             arena: arena, configuration: configuration)
         process.inputBytes = bytes
@@ -165,6 +172,10 @@ extension Supervisor {
         } else {
             replyStarted(process, to: call, follow: request.follow, joined: true)
         }
+    }
+
+    private func newProcessID() -> String {
+        configuration.node.isEmpty ? randomID() : configuration.node + "-" + randomID()
     }
 
     private func register(_ process: SupervisedProcess) {
@@ -279,6 +290,7 @@ extension Supervisor {
             }
             // The same key may have been started by another call meanwhile.
             if try joinKnown(pending.request, by: pending.call) { return }
+            try refuseIfCordoned()
             try body(pending)
         } catch {
             reply(pending.call, .failure(error))

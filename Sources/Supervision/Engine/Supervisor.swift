@@ -130,6 +130,10 @@ public final class Supervisor {
     /// What was counted of it so far.
     var census = Census()
     var orphansArePending = false
+    /// New processes are refused, by an operator's wish.
+    var isCordoned: Bool
+    /// As the links know it.
+    private var toldAdmission: AdmissionState?
     var housekeepingTimer: TimerID?
     var housekeepingDeadline: Instant?
     var shutdown: ShutdownState?
@@ -168,6 +172,7 @@ public final class Supervisor {
         admission = AdmissionQueue(
             maxRunning: configuration.maxRunning, maxQueued: configuration.maxQueued)
         input = InputBudget(limitBytes: configuration.maxInputMemory)
+        isCordoned = access(configuration.stateDirectory + Self.cordonFile, F_OK) == 0
         batch = .allocate(capacity: Poller.batchCount)
         forest.knows(launcher.pid)
         try poller.add(signals.raw, .input, token: EventSource.signals.token(0))
@@ -199,8 +204,27 @@ public final class Supervisor {
         links.insert(link)
     }
 
+    /// The file of the state directory that says that new processes are refused.
+    public static let cordonFile = "/cordoned"
+
+    public var admissionState: AdmissionState {
+        AdmissionState(
+            isCordoned: isCordoned, hasPlace: admission.hasPlace && shutdown == nil)
+    }
+
+    /// Refuses new processes from now on, or accepts them again.
+    public func cordon(_ isOn: Bool, by call: CallID) {
+        isCordoned = isOn
+        reply(call, .done)
+    }
+
     /// News and answers since the last call, each with the link it is for.
     public func takeNotices() -> [(link: UInt64, notice: Notice)] {
+        let state = admissionState
+        if state != toldAdmission {
+            toldAdmission = state
+            for link in links { tell(link, .admission(state)) }
+        }
         defer { outbox.removeAll(keepingCapacity: true) }
         return outbox
     }

@@ -10,6 +10,7 @@ import LinuxIO
 public struct SupervisorLauncher: Sendable {
     /// Of the supervisor's socket.
     public let socketPath: String
+    public let stateDirectory: String
     private let executable: String
     private let arguments: [String]
     private let version: String
@@ -22,6 +23,7 @@ public struct SupervisorLauncher: Sendable {
     ///   - executable: this program.
     ///   - arguments: what makes it a supervisor; it prints one line, a `SupervisorReport`.
     public init(stateDirectory: String, executable: String, arguments: [String], version: String) {
+        self.stateDirectory = stateDirectory
         socketPath = stateDirectory + "/supervisor.sock"
         self.executable = executable
         self.arguments = arguments

@@ -24,6 +24,8 @@ public final class SupervisorLink: @unchecked Sendable {
         public var outputForgotten: (_ processID: String) -> Void
         /// The supervisor remembers this process no longer.
         public var forgotten: (_ processID: String, _ serial: UInt64) -> Void
+        /// Whether new processes are accepted has changed, or whether they would run at once.
+        public var admissionChanged: () -> Void
         /// The supervisor has not answered for `SupervisorLink.longestSilence`, or does so again.
         public var responding: (Bool) -> Void
         /// The connection is gone; every waiting command has failed. What was followed waits
@@ -34,12 +36,14 @@ public final class SupervisorLink: @unchecked Sendable {
             changed: @escaping (Process) -> Void,
             outputForgotten: @escaping (String) -> Void,
             forgotten: @escaping (String, UInt64) -> Void,
+            admissionChanged: @escaping () -> Void,
             responding: @escaping (Bool) -> Void,
             lost: @escaping (SupervisorError) -> Void
         ) {
             self.changed = changed
             self.outputForgotten = outputForgotten
             self.forgotten = forgotten
+            self.admissionChanged = admissionChanged
             self.responding = responding
             self.lost = lost
         }
@@ -47,6 +51,8 @@ public final class SupervisorLink: @unchecked Sendable {
 
     public let eventLoop: any EventLoop
     public let facts: SupervisorFacts
+    /// What becomes of a start, as the supervisor told last.
+    public private(set) var admission: Admission
 
     private let arena: ArenaMapping
     /// Until the link is lost: its owner and it hold each other.
@@ -68,6 +74,7 @@ public final class SupervisorLink: @unchecked Sendable {
     ) {
         self.eventLoop = eventLoop
         self.facts = facts
+        admission = facts.admission ?? Admission()
         self.arena = arena
         self.observer = observer
     }
@@ -336,6 +343,9 @@ public final class SupervisorLink: @unchecked Sendable {
             if let process = ended.process { logs[ended.serial]?.end(process) }
         case .changed(let changed):
             if let process = changed.process { observer?.changed(process) }
+        case .admission(let admission):
+            self.admission = admission
+            observer?.admissionChanged()
         case .forgotten(let forgotten) where forgotten.outputOnly:
             observer?.outputForgotten(forgotten.processId)
         case .forgotten(let forgotten):

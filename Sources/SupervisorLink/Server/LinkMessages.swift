@@ -37,6 +37,7 @@ extension Event {
                 })
         case .changed(let process):
             kind = .changed(.with { $0.process = process })
+        case .admission(let state): kind = .admission(Admission(state))
         case .outputForgotten(let id, let serial):
             kind = .forgotten(
                 .with {
@@ -51,6 +52,14 @@ extension Event {
                     $0.serial = serial
                 })
         }
+    }
+}
+
+extension Admission {
+    init(_ state: AdmissionState) {
+        self.init()
+        cordoned = state.isCordoned
+        hasPlace = state.hasPlace
     }
 }
 

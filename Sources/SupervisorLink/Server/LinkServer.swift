@@ -252,6 +252,8 @@ final class LinkServer {
             $0.maxOutputMemory = UInt64(clamping: configuration.maxOutputMemory)
             $0.maxInputMemory = UInt64(clamping: configuration.maxInputMemory)
             $0.liveProcesses = UInt64(supervisor.liveProcesses)
+            $0.node = configuration.node
+            $0.admission = Admission(supervisor.admissionState)
         }
         link.append(.with { $0.kind = .welcome(welcome) })
         return link.sendFirst(with: supervisor.arena.readerDescriptor)
@@ -297,6 +299,7 @@ final class LinkServer {
         case .shutdown(let shutdown): shutDown(shutdown, for: call)
         case .census: supervisor.census(by: call)
         case .ping: supervisor.pong(call)
+        case .cordon(let cordon): supervisor.cordon(cordon.on, by: call)
         }
     }
 

@@ -1,4 +1,4 @@
-// What `exec` and `start` are told of a command.
+// The options of `exec` and `start` that describe the command.
 
 public import ArgumentParser
 public import ProcgateClient
@@ -17,7 +17,7 @@ struct CommandArguments: ParsableArguments {
     @Option(
         parsing: .unconditional,
         help: ArgumentHelp(
-            "Stop the command after that: TERM, then KILL. (default: none)",
+            "Stop the command after that time: TERM, then KILL. 0s is no timeout. (default: none)",
             valueName: "duration"))
     var timeout: DurationArgument?
 
@@ -30,11 +30,8 @@ struct CommandArguments: ParsableArguments {
             "Yours, to find the process again; may be repeated.", valueName: "k=v"))
     var label: [KeyValueArgument] = []
 
-    @Flag(name: .customShort("i"), help: "Give it the input of this command.")
-    var interactive = false
-
-    @Flag(name: .customShort("t"), help: "Give it a terminal, sized as this one.")
-    var terminal = false
+    @Flag(help: "Let sudo and other setuid programs work, if the gateway's policy allows it.")
+    var allowNewPrivileges = false
 
     @Argument(
         parsing: .captureForPassthrough,
@@ -65,15 +62,10 @@ struct CommandArguments: ParsableArguments {
         var options = CommandOptions()
         options.cwd = cwd
         options.env = env.dictionary
-        options.timeout = timeout?.duration
+        options.timeout = timeout.flatMap { $0.milliseconds == 0 ? nil : $0.duration }
         options.runAs = runAs
         options.labels = label.dictionary
-        if terminal {
-            options.terminal = Terminal.size
-            if options.env["TERM"] == nil, let name = environment("TERM") {
-                options.env["TERM"] = name
-            }
-        }
+        options.allowNewPrivileges = allowNewPrivileges
         return options
     }
 }

@@ -10,6 +10,11 @@ extension Failure {
         switch error.reason {
         case .gatewayUnavailable: self = Self.unreachable(address, error)
         case .notGateway: self = Self.otherProtocol(address, error)
+        case .tlsRequired:
+            self.init(
+                "the server at \(address) speaks TLS: name it by https://, as in "
+                    + "--address https://\(gateway.bareAddress)",
+                status: .unreachable)
         case .certificateUntrusted:
             self.init(
                 "\(error.message): name the roots of its certificate with --tls-ca",
@@ -26,7 +31,7 @@ extension Failure {
                 "the gateway refuses the token (\(error.message)): set PROCGATE_TOKEN, or name "
                     + "its file with --token-file",
                 status: .refused)
-        case .permissionDenied: self.init(error.message, status: .refused)
+        case .permissionDenied, .notPermitted: self.init(error.message, status: .refused)
         case .runAsDenied:
             self.init(
                 "\(error.message): leave --run-as out, or have the gateway allow it: procgate serve "

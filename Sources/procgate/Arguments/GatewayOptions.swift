@@ -15,8 +15,8 @@ struct GatewayOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "A file with TOKEN or NAME TOKEN. (default: $PROCGATE_TOKEN, else the file that a "
-                + "gateway of the same user made)",
+            "A file with TOKEN or NAME TOKEN. $PROCGATE_TOKEN, where it is set, comes before it. "
+                + "(default: the file that a gateway of the same user made)",
             valueName: "path"))
     var tokenFile: String?
 
@@ -40,6 +40,12 @@ struct GatewayOptions: ParsableArguments {
             "The certificate's key, PEM. (default: $PROCGATE_TLS_KEY)", valueName: "path"))
     var tlsKey: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "The node of a fleet to ask. Calls about a process find its node by the id.",
+            valueName: "name"))
+    var node: String?
+
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -51,7 +57,7 @@ struct GatewayOptions: ParsableArguments {
         do {
             let sandbox = try await Sandbox.connect(fullAddress, token: try token(), tls: tls)
             do {
-                let result = try await body(sandbox)
+                let result = try await body(node.map { sandbox.on(node: $0) } ?? sandbox)
                 await sandbox.close()
                 return result
             } catch {
@@ -71,6 +77,7 @@ struct GatewayOptions: ParsableArguments {
                     + "HOST:PORT or unix:PATH")
         }
         guard tokenFile != "" else { throw ValidationError("--token-file names no file") }
+        guard node != "" else { throw ValidationError("--node names no node") }
         guard (certificatePath == nil) == (keyPath == nil) else {
             throw ValidationError("--tls-certificate and --tls-key go together")
         }
@@ -127,20 +134,26 @@ struct GatewayOptions: ParsableArguments {
         return tls != nil ? "https://" + text : text
     }
 
-    private func token() throws(Failure) -> String? {
-        guard let token = try givenToken() else { return nil }
-        // What HTTP/2 carries in a field, and what gateways take; nothing else gets to them.
-        guard token.utf8.allSatisfy({ (0x20...0x7E).contains($0) }) else {
-            throw Failure(
-                "the token has characters that no token has: it is printable ASCII", status: .usage)
-        }
-        return token
+    /// Without its scheme.
+    var bareAddress: String {
+        let address = fullAddress
+        let scheme = "http://"
+        return address.hasPrefix(scheme) ? String(address.dropFirst(scheme.count)) : address
     }
 
-    /// What is named on the command line must be readable; the default file may be missing.
+    private func token() throws(Failure) -> String? {
+        let given = try givenToken()
+        do throws(SandboxError) {
+            return try CallerToken.value(given, file: nil)
+        } catch {
+            throw Failure(error.message, status: .usage)
+        }
+    }
+
+    /// A file that is named must be readable; the default file may be missing.
     private func givenToken() throws(Failure) -> String? {
+        if let token = environment("PROCGATE_TOKEN").flatMap(CallerToken.trimmed) { return token }
         if let tokenFile { return try readToken(tokenFile) }
-        if let token = environment("PROCGATE_TOKEN") { return token }
         if let path = environment("PROCGATE_TOKEN_FILE") { return try readToken(path) }
         guard let path = try? RuntimeDirectory.path() + "/token", access(path, R_OK) == 0 else {
             return nil
@@ -153,19 +166,11 @@ struct GatewayOptions: ParsableArguments {
             throw Failure(
                 "cannot read the token file \(path): \(String(cString: strerror(errno)))")
         }
-        guard let token = firstToken(in: text) else {
+        guard let token = CallerToken.first(in: text) else {
             throw Failure("there is no token in \(path): a line is TOKEN or NAME TOKEN")
         }
         return token
     }
-}
-
-/// The token of the first line that has one.
-func firstToken(in text: String) -> String? {
-    for line in text.split(whereSeparator: \.isNewline) where !line.hasPrefix("#") {
-        if let token = line.split(whereSeparator: \.isWhitespace).last { return String(token) }
-    }
-    return nil
 }
 
 /// `nil` where it is not set, or empty.

@@ -1,6 +1,7 @@
 // procgate attach: join a process that runs.
 
 import ArgumentParser
+import Glibc
 import ProcgateClient
 
 struct Attach: AsyncParsableCommand {
@@ -14,22 +15,41 @@ struct Attach: AsyncParsableCommand {
 
     @OptionGroup var gateway: GatewayOptions
 
-    @Argument(help: "The process.")
-    var id: String
+    @Option(
+        help: ArgumentHelp(
+            "The keys that leave the session: ctrl- and a letter, or a character.",
+            valueName: "keys"))
+    var detachKeys = DetachKeysArgument.usual
 
     @Flag(name: .customLong("no-stdin"), help: "Give it no input.")
     var noStdin = false
 
+    @Argument(help: ProcessLookup.help)
+    var id: String
+
     func run() async throws {
         SignalSource.ignoreBrokenPipes()
         let code = try await gateway.withSandbox { sandbox in
-            let session = try await sandbox.attach(to: id)
+            let process = try await ProcessLookup(sandbox).process(id)
+            let session = try await process.attach()
             let isTerminal = await hasTerminal(session.process)
+            let (signals, relay) = (try takeSignals(), SignalRelay())
+            let relaying = relay.start(signals)
+            defer { relaying.cancel() }
             return try await TerminalSession(
-                session, isTerminal: isTerminal, json: gateway.json
-            ).run(reading: !noStdin, endsWithCaller: false)
+                session, isTerminal: isTerminal, isCommand: false, json: gateway.json,
+                keys: detachKeys
+            ).run(reading: !noStdin, signals: relay)
         }
         throw code
+    }
+
+    /// ^C at a process without a terminal is a signal here, which is passed on. On a raw terminal no
+    /// key makes a signal: whoever sends one means this program.
+    private func takeSignals() throws(Failure) -> AsyncStream<Int32> {
+        let hasTerminal = !noStdin && Terminal.isInput
+        return try SignalSource.take(
+            [SIGTERM, SIGHUP, SIGWINCH] + (hasTerminal ? [SIGINT, SIGQUIT] : []))
     }
 
     /// Gives the process's terminal the size of this one, and tells whether it has one. Where

@@ -1,18 +1,20 @@
-// What is still done for a process when this program ends before it. Waits for no gateway long.
+// The last words to the gateway before this program ends. Waits for no gateway long.
 
 import ProcgateClient
 
 enum Farewell {
-    /// Long enough for a gateway that answers; short enough for who has pressed ^C.
-    private static let patience = Duration.seconds(2)
+    /// Long enough for a gateway that answers; short enough for a person who waits.
+    private static let usualTime = Duration.seconds(2)
+    /// To hand the last frames to the kernel. The gateway need not answer.
+    private static let sendingTime = Duration.milliseconds(250)
 
     /// Kills the process with its tree, which would go on until the gateway missed this program.
     static func kill(_ process: SandboxProcess) async {
         await bounded { _ = try? await process.kill() }
     }
 
-    /// Sends it the signal that ends this program. One that is still queued is reached by few:
-    /// there TERM does the same.
+    /// Sends the process the signal that ends this program. Few signals reach a queued process: it
+    /// gets TERM in their place.
     static func pass(_ number: Int32, to process: SandboxProcess) async {
         await bounded {
             let isTaken = (try? await process.signal(SignalSource.name(number))) ?? true
@@ -23,8 +25,25 @@ enum Farewell {
     }
 
     /// Lets the process have what was typed before the session was left.
-    static func flush(_ session: AttachSession) async {
-        await bounded { try? await session.flush() }
+    static func flush(_ session: AttachSession, after typing: TypedInput) async {
+        await bounded {
+            try? await typing.drain()
+            try? await session.flush()
+        }
+    }
+
+    /// Ends the session, and lets its process go on.
+    /// - Returns: Whether the gateway knows that it is to go on.
+    static func leave(_ session: AttachSession) async -> Bool {
+        let isKnown = await bounded { (try? await session.leaveRunning()) != nil }
+        session.detach()
+        return isKnown ?? false
+    }
+
+    /// Whether the gateway and its supervisor answer for the process.
+    static func answers(for process: SandboxProcess) async -> Bool {
+        let answer = await bounded(for: .seconds(1)) { (try? await process.refresh()) != nil }
+        return answer ?? false
     }
 
     /// Closes the connection, which cancels the calls that are open.
@@ -32,19 +51,28 @@ enum Farewell {
         await bounded { await sandbox.close() }
     }
 
-    private static func bounded(_ body: @escaping @Sendable () async -> Void) async {
-        let (end, feed) = AsyncStream.makeStream(
-            of: Void.self, bufferingPolicy: .bufferingOldest(1))
-        let work = Task {
-            await body()
-            feed.finish()
-        }
+    /// As ``close(_:)``, for a gateway that may not answer.
+    static func cancel(_ sandbox: Sandbox) async {
+        await bounded(for: sendingTime) { await sandbox.close() }
+    }
+
+    /// `nil` where the time was over first.
+    @discardableResult
+    private static func bounded<Result: Sendable>(
+        for time: Duration = usualTime, _ body: @escaping @Sendable () async -> Result
+    ) async -> Result? {
+        let (results, feed) = AsyncStream.makeStream(
+            of: Result?.self, bufferingPolicy: .bufferingOldest(1))
+        let work = Task { feed.yield(await body()) }
         let clock = Task {
-            try? await Task.sleep(for: patience)
-            feed.finish()
+            try? await Task.sleep(for: time)
+            feed.yield(nil)
         }
-        for await _ in end {}
-        work.cancel()
-        clock.cancel()
+        defer {
+            work.cancel()
+            clock.cancel()
+        }
+        for await result in results { return result }
+        return nil
     }
 }

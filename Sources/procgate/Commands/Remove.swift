@@ -10,14 +10,13 @@ struct Remove: AsyncParsableCommand {
 
     @OptionGroup var gateway: GatewayOptions
 
-    @Argument(help: ArgumentHelp("The processes.", valueName: "id"))
+    @Argument(help: ProcessLookup.helpForSeveral)
     var ids: [String]
 
     func run() async throws {
         SignalSource.ignoreBrokenPipes()
         try await gateway.withSandbox { sandbox in
-            try await EachProcess(ids, gateway: gateway).run { id in
-                let process = try await sandbox.getProcess(id)
+            try await EachProcess(ids, gateway: gateway).run(in: sandbox) { process in
                 try await process.delete()
                 return process.summary
             }

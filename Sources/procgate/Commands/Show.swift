@@ -9,13 +9,13 @@ struct Show: AsyncParsableCommand {
 
     @OptionGroup var gateway: GatewayOptions
 
-    @Argument(help: "The process.")
+    @Argument(help: ProcessLookup.help)
     var id: String
 
     func run() async throws {
         SignalSource.ignoreBrokenPipes()
         let process = try await gateway.withSandbox { sandbox in
-            try await sandbox.getProcess(id).summary
+            try await ProcessLookup(sandbox).process(id).summary
         }
         let lines =
             gateway.json

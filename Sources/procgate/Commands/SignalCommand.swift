@@ -10,7 +10,7 @@ struct SignalCommand: AsyncParsableCommand {
 
     @OptionGroup var gateway: GatewayOptions
 
-    @Argument(help: "The process.")
+    @Argument(help: ProcessLookup.help)
     var id: String
 
     @Argument(help: "TERM, SIGTERM or 15.")
@@ -22,7 +22,7 @@ struct SignalCommand: AsyncParsableCommand {
     func run() async throws {
         SignalSource.ignoreBrokenPipes()
         let process = try await gateway.withSandbox { sandbox in
-            let process = try await sandbox.getProcess(id)
+            let process = try await ProcessLookup(sandbox).process(id)
             guard try await process.signal(name, scope: scope) else {
                 throw Self.notSent(name, to: try await process.refresh())
             }

@@ -13,7 +13,7 @@ struct Stdin: AsyncParsableCommand {
 
     @OptionGroup var gateway: GatewayOptions
 
-    @Argument(help: "The process.")
+    @Argument(help: ProcessLookup.help)
     var id: String
 
     @Argument(help: "What to write. (default: standard input)")
@@ -26,7 +26,7 @@ struct Stdin: AsyncParsableCommand {
         SignalSource.ignoreBrokenPipes()
         let input = try openInput()
         try await gateway.withSandbox { sandbox in
-            let process = try await sandbox.getProcess(id)
+            let process = try await ProcessLookup(sandbox).process(id)
             let written = try await process.writeStdin(input, eof: !noEOF)
             if gateway.json {
                 try await Output.line(JSON.object([("stdinBytes", JSON(written))]).text)

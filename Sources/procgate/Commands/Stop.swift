@@ -7,13 +7,13 @@ struct Stop: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Stop processes: TERM, then KILL, until the whole tree is gone.",
         discussion: """
-            Prints the id of each that is gone, all at once being stopped. One that had ended \
-            before is no failure.
+            Stops all of them at once, and prints the id of each that is gone. A process that had \
+            ended before is no failure.
             """)
 
     @OptionGroup var gateway: GatewayOptions
 
-    @Argument(help: ArgumentHelp("The processes.", valueName: "id"))
+    @Argument(help: ProcessLookup.helpForSeveral)
     var ids: [String]
 
     @Option(
@@ -28,8 +28,8 @@ struct Stop: AsyncParsableCommand {
         try await gateway.withSandbox { sandbox in
             let grace = grace?.duration
             try await Spinner.during("stopping") {
-                try await EachProcess(ids, gateway: gateway).run { id in
-                    try await sandbox.getProcess(id).stop(grace: grace)
+                try await EachProcess(ids, gateway: gateway).run(in: sandbox) { process in
+                    try await process.stop(grace: grace)
                 }
             }
         }

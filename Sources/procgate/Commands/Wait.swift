@@ -13,7 +13,7 @@ struct Wait: AsyncParsableCommand {
 
     @OptionGroup var gateway: GatewayOptions
 
-    @Argument(help: "The process.")
+    @Argument(help: ProcessLookup.help)
     var id: String
 
     @Option(
@@ -25,7 +25,7 @@ struct Wait: AsyncParsableCommand {
     func run() async throws {
         SignalSource.ignoreBrokenPipes()
         let code = try await gateway.withSandbox { sandbox in
-            let process = try await sandbox.getProcess(id)
+            let process = try await ProcessLookup(sandbox).process(id)
             let result = try await Spinner.during("waiting for \(id)") {
                 try await end(of: process)
             }
@@ -42,7 +42,7 @@ struct Wait: AsyncParsableCommand {
                 timeout: timeout?.duration, maxOutputBytes: gateway.json ? nil : 1)
         } catch let error as SandboxError where error.reason == .waitTimedOut {
             guard let timeout else { throw error }
-            throw Failure("process \(id) has not ended within \(timeout): it goes on")
+            throw Failure("process \(process.id) has not ended within \(timeout): it goes on")
         }
     }
 }

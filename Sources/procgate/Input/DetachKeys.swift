@@ -1,25 +1,27 @@
-// The keys that leave a session: ^P^Q, as users of containers know them. Bytes alone.
+// The keys that leave a session, found in what is typed. Bytes alone.
 
 struct DetachKeys {
-    static let first: UInt8 = 0x10
-    static let second: UInt8 = 0x11
+    private let keys: [UInt8]
+    /// The beginning of the keys came last: it is kept back until it is known what follows.
+    private var held: [UInt8] = []
 
-    /// A ^P that came last is kept back until it is known what follows.
-    private var holdsFirst = false
+    /// - Parameter keys: At least one.
+    init(_ keys: [UInt8] = DetachKeysArgument.usual.bytes) {
+        self.keys = keys
+    }
 
-    /// What is to be passed on of what was typed, and whether ^P^Q came; what follows it is lost.
+    var holdsBack: Bool { !held.isEmpty }
+
+    /// What is to be passed on of what was typed, and whether the keys came; what follows them is
+    /// lost.
     mutating func take(_ typed: [UInt8]) -> (pass: [UInt8], detach: Bool) {
         var pass: [UInt8] = []
         for byte in typed {
-            if holdsFirst {
-                if byte == Self.second { return (pass, true) }
-                pass.append(Self.first)
-                holdsFirst = false
-            }
-            if byte == Self.first {
-                holdsFirst = true
-            } else {
-                pass.append(byte)
+            held.append(byte)
+            while !keys.starts(with: held) { pass.append(held.removeFirst()) }
+            if held.count == keys.count {
+                held.removeAll()
+                return (pass, true)
             }
         }
         return (pass, false)
@@ -27,7 +29,7 @@ struct DetachKeys {
 
     /// What was kept back, where nothing follows any more.
     mutating func rest() -> [UInt8] {
-        defer { holdsFirst = false }
-        return holdsFirst ? [Self.first] : []
+        defer { held.removeAll() }
+        return held
     }
 }

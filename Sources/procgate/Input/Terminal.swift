@@ -3,8 +3,10 @@
 import Glibc
 import ProcgateClient
 
-/// What the terminal was like before, for those who undo it; nothing where nothing was changed.
-nonisolated(unsafe) private var cooked = termios()
+/// The modes of the terminal before they were changed. On the heap: Swift 6.3 lays out a global or a
+/// constant of a C struct that ends in padding too small (swiftlang/swift#90414), and `tcgetattr`
+/// would write behind it. Touched first by `change`, so that a signal handler finds it made.
+nonisolated(unsafe) private let cooked = UnsafeMutablePointer<termios>.allocate(capacity: 1)
 nonisolated(unsafe) private var isChanged = false
 
 enum Terminal {
@@ -29,20 +31,21 @@ enum Terminal {
         try change { cfmakeraw(&$0) }
     }
 
-    /// Lines are still edited here, but ^Q goes through, and hands over what stands in the line as
-    /// Enter would: ^P^Q arrives when it is typed. Undone like ``makeRaw()``.
-    static func passDetachKeys() throws(Failure) {
+    /// Lines are still edited here, but the last of the detach keys hands over what stands in the
+    /// line as Enter would: the keys arrive when they are typed. ^Q and ^S go through. Undone like
+    /// ``makeRaw()``.
+    static func handOver(at lastKey: UInt8) throws(Failure) {
         try change { settings in
             settings.c_iflag &= ~tcflag_t(IXON)
-            withUnsafeMutableBytes(of: &settings.c_cc) { $0[Int(VEOL)] = DetachKeys.second }
+            withUnsafeMutableBytes(of: &settings.c_cc) { $0[Int(VEOL)] = lastKey }
         }
     }
 
     private static func change(_ body: (inout termios) -> Void) throws(Failure) {
-        guard tcgetattr(STDIN_FILENO, &cooked) == 0 else {
+        guard tcgetattr(STDIN_FILENO, cooked) == 0 else {
             throw Failure("cannot set up the terminal: \(String(cString: strerror(errno)))")
         }
-        var settings = cooked
+        var settings = cooked.pointee
         body(&settings)
         isChanged = true
         atexit { Terminal.restore() }
@@ -63,6 +66,6 @@ enum Terminal {
     static func restore() {
         guard isChanged else { return }
         isChanged = false
-        tcsetattr(STDIN_FILENO, TCSADRAIN, &cooked)
+        tcsetattr(STDIN_FILENO, TCSADRAIN, cooked)
     }
 }

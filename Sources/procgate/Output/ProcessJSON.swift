@@ -94,6 +94,8 @@ extension JSON {
     init(_ info: GatewayInfo) {
         self = .object([
             ("version", .string(info.version)),
+            ("node", .string(info.node)),
+            ("cordoned", .bool(info.isCordoned)),
             ("instanceId", .string(info.instanceID)),
             ("limitsEnforced", JSON(info.limitsEnforced?.rawValue)),
             ("maxRunning", JSON(info.maxRunning)),

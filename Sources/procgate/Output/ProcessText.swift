@@ -31,9 +31,10 @@ struct Style {
 enum ProcessText {
     static let headings = ["ID", "STATUS", "RESULT", "AGE", "USER", "COMMAND"]
 
-    static func row(_ process: ProcessSummary, now: UnixMilliseconds) -> [String] {
+    /// - Parameter id: As it is to be shown.
+    static func row(_ process: ProcessSummary, id: String, now: UnixMilliseconds) -> [String] {
         [
-            process.id, process.status.rawValue, outcome(process) ?? "-",
+            id, process.status.rawValue, outcome(process) ?? "-",
             length(now - process.createdAt),
             process.runAs.isEmpty ? "-" : printable(process.runAs),
             printable(commandLine(process)),
@@ -104,6 +105,8 @@ enum ProcessText {
     static func page(_ info: GatewayInfo) -> [String] {
         lines([
             ("version", info.version),
+            ("node", info.node),
+            ("cordoned", info.isCordoned ? "yes" : nil),
             ("instance", info.instanceID),
             ("limits", info.limitsEnforced?.rawValue),
             ("max running", String(info.maxRunning)),

@@ -13,7 +13,7 @@ enum EnvironmentOptions {
     }
 
     private static let ofProcesses: [(String, Form)] = [
-        ("state-directory", .value), ("default-user", .value), ("shell", .value),
+        ("state-directory", .value), ("node", .value), ("default-user", .value), ("shell", .value),
         ("max-running", .value), ("max-queued", .value), ("grace-period", .value),
         ("resume-window", .value), ("retain-bytes", .value), ("retain-time", .value),
         ("max-output-memory", .value), ("max-input-memory", .value),

@@ -17,6 +17,12 @@ struct ProcessOptions: ParsableArguments {
             valueName: "user"))
     var defaultUser: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "The name of this node in a fleet: process ids begin with it. (default: none)",
+            valueName: "name"))
+    var node: String?
+
     @Option(help: "For commands without arguments.")
     var shell = "/bin/sh"
 
@@ -71,6 +77,10 @@ struct ProcessOptions: ParsableArguments {
         if let stateDirectory, let problem = socketProblem(absolute(stateDirectory)) {
             throw ValidationError(problem)
         }
+        guard node.map(Self.isNodeName) ?? true else {
+            throw ValidationError(
+                "--node is a name of at most 63 characters of a-z and 0-9, with - and . inside")
+        }
         guard shell.hasPrefix("/") else {
             throw ValidationError("--shell is a path: /bin/sh, not \(shell)")
         }
@@ -81,6 +91,18 @@ struct ProcessOptions: ParsableArguments {
         guard maxInputMemory.bytes >= 1 << 20 else {
             throw ValidationError("--max-input-memory is at least 1MiB")
         }
+    }
+
+    /// As a label of the DNS, with dots inside.
+    static func isNodeName(_ text: String) -> Bool {
+        let isAlphanumeric = { (byte: UInt8) in
+            (0x61...0x7A).contains(byte) || (0x30...0x39).contains(byte)
+        }
+        guard let first = text.utf8.first, let last = text.utf8.last, text.utf8.count <= 63 else {
+            return false
+        }
+        return isAlphanumeric(first) && isAlphanumeric(last)
+            && text.utf8.allSatisfy { isAlphanumeric($0) || $0 == 0x2D || $0 == 0x2E }
     }
 
     /// The state directory, or the default one.
@@ -116,6 +138,7 @@ struct ProcessOptions: ParsableArguments {
     func configuration() throws(Failure) -> SupervisorConfiguration {
         try checkDefaultUser()
         var configuration = SupervisorConfiguration(stateDirectory: try resolvedStateDirectory())
+        configuration.node = node ?? ""
         configuration.shell = shell
         configuration.defaultUser = defaultUser ?? ""
         configuration.maxRunning = Int(maxRunning)
@@ -133,6 +156,7 @@ struct ProcessOptions: ParsableArguments {
     /// What a running supervisor is compared with.
     var supervisorOptions: SupervisorOptions {
         var options = SupervisorOptions()
+        options.node = node ?? ""
         options.shell = shell
         options.defaultUser = defaultUser ?? ""
         options.maxRunning = UInt64(maxRunning)
@@ -159,6 +183,7 @@ struct ProcessOptions: ParsableArguments {
             "--max-input-memory", maxInputMemory.description,
         ]
         if let defaultUser { arguments += ["--default-user", defaultUser] }
+        if let node { arguments += ["--node", node] }
         return arguments
     }
 }

@@ -188,12 +188,13 @@ struct Serve: AsyncParsableCommand {
         try certificates.check()
         try checkMetricsListen()
         try RuntimeDirectory.make(state)
-        let policy = GatewayPolicy(
+        var policy = GatewayPolicy(
             version: procgateVersion, defaultUser: processes.defaultUser ?? "",
             runAs: RunAsPolicy(
                 allowing: allowUser, defaultUser: processes.defaultUser ?? ""),
             maxMessageBytes: Int(maxMessageBytes.bytes),
             keepAlive: .milliseconds(Int64(keepAlive.milliseconds)))
+        policy.nodeName = processes.node ?? ""
         let launcher = SupervisorLauncher(
             stateDirectory: state, executable: ownExecutable(),
             arguments: processes.superviseArguments(stateDirectory: state),

@@ -72,6 +72,14 @@ def test_a_gateway_whose_certificate_is_not_trusted_is_not_reached(authority):
         assert address in told and "--tls-ca" in told
 
 
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_a_gateway_with_tls_is_to_be_named_by_https(authority, scheme):
+    certificate, key = authority.issue("plain")
+    with gateway("--tls-certificate", certificate, "--tls-key", key) as g:
+        told = refused(69, "--address", scheme + g.address)
+        assert f"https://{g.address}" in told and "no gateway answers" not in told
+
+
 def test_roots_are_no_advice_for_what_they_do_not_help(authority):
     with gateway() as g:
         told = refused(69, "--address", f"https://{g.address}", "--tls-ca", authority.certificate)

@@ -198,9 +198,9 @@ def test_a_signal_from_elsewhere_gives_the_terminal_back(served, terminal, comma
     script = "trap '' INT QUIT; echo up; sleep 1000"
     terminal.line("stty -a > /tmp/$$.before")
     if command == "attach":
-        words = ("start", "-t", "--label", label, "--", script)
-        done = procgate(*words, environment=served.client)
-        words = ["attach", done.stdout.decode().strip()]
+        size = pb.TerminalSize(columns=80, rows=24)
+        started = start(served.stub, script, labels=dict([label.split("=")]), terminal=size)
+        words = ["attach", started.id]
         terminal.line("clear; $P " + " ".join(words) + "; echo left with $?")
     else:
         words = ["exec", "-t", "--label", label]

@@ -50,7 +50,7 @@ def test_a_token_that_no_field_carries_is_wrong_usage(tmp_path):
 @pytest.mark.parametrize(
     "words",
     [
-        "exec --timeout 5 -- true", "exec --timeout -5s -- true", "start --timeout 1.5s -- true",
+        "exec --timeout 5 -- true", "exec --timeout -5s -- true", "start --timeout 1.5 -- true",
         "wait id --timeout 5", "stop id --grace -1s", "serve --keep-alive 5",
         "serve --grace-period -5s",
     ],

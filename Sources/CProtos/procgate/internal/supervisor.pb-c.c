@@ -128,6 +128,12 @@ void   procgate__internal__ping__init
   static const Procgate__Internal__Ping init_value = PROCGATE__INTERNAL__PING__INIT;
   *message = init_value;
 }
+void   procgate__internal__cordon__init
+                     (Procgate__Internal__Cordon         *message)
+{
+  static const Procgate__Internal__Cordon init_value = PROCGATE__INTERNAL__CORDON__INIT;
+  *message = init_value;
+}
 void   procgate__internal__census__init
                      (Procgate__Internal__Census         *message)
 {
@@ -144,6 +150,12 @@ void   procgate__internal__welcome__init
                      (Procgate__Internal__Welcome         *message)
 {
   static const Procgate__Internal__Welcome init_value = PROCGATE__INTERNAL__WELCOME__INIT;
+  *message = init_value;
+}
+void   procgate__internal__admission__init
+                     (Procgate__Internal__Admission         *message)
+{
+  static const Procgate__Internal__Admission init_value = PROCGATE__INTERNAL__ADMISSION__INIT;
   *message = init_value;
 }
 void   procgate__internal__reply__init
@@ -266,7 +278,7 @@ void   procgate__internal__forgotten__init
   static const Procgate__Internal__Forgotten init_value = PROCGATE__INTERNAL__FORGOTTEN__INIT;
   *message = init_value;
 }
-static const ProtobufCFieldDescriptor procgate__internal__command__field_descriptors[20] =
+static const ProtobufCFieldDescriptor procgate__internal__command__field_descriptors[21] =
 {
   {
     "call",
@@ -508,12 +520,25 @@ static const ProtobufCFieldDescriptor procgate__internal__command__field_descrip
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "cordon",
+    21,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Procgate__Internal__Command, kind_case),
+    offsetof(Procgate__Internal__Command, cordon),
+    &procgate__internal__cordon__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__command__field_indices_by_name[] = {
   15,   /* field[15] = abandon */
   13,   /* field[13] = await */
   0,   /* field[0] = call */
   18,   /* field[18] = census */
+  20,   /* field[20] = cordon */
   14,   /* field[14] = field_15 */
   5,   /* field[5] = follow */
   3,   /* field[3] = get */
@@ -534,7 +559,7 @@ static const unsigned procgate__internal__command__field_indices_by_name[] = {
 static const ProtobufCIntRange procgate__internal__command__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 20 }
+  { 0, 21 }
 };
 const ProtobufCMessageDescriptor procgate__internal__command__descriptor =
 {
@@ -544,7 +569,7 @@ const ProtobufCMessageDescriptor procgate__internal__command__descriptor =
   "Procgate__Internal__Command",
   "procgate.internal",
   sizeof(Procgate__Internal__Command),
-  20,
+  21,
   procgate__internal__command__field_descriptors,
   procgate__internal__command__field_indices_by_name,
   1,  procgate__internal__command__number_ranges,
@@ -1695,6 +1720,44 @@ const ProtobufCMessageDescriptor procgate__internal__ping__descriptor =
   (ProtobufCMessageInit) procgate__internal__ping__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor procgate__internal__cordon__field_descriptors[1] =
+{
+  {
+    "on",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Cordon, on),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned procgate__internal__cordon__field_indices_by_name[] = {
+  0,   /* field[0] = on */
+};
+static const ProtobufCIntRange procgate__internal__cordon__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor procgate__internal__cordon__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "procgate.internal.Cordon",
+  "Cordon",
+  "Procgate__Internal__Cordon",
+  "procgate.internal",
+  sizeof(Procgate__Internal__Cordon),
+  1,
+  procgate__internal__cordon__field_descriptors,
+  procgate__internal__cordon__field_indices_by_name,
+  1,  procgate__internal__cordon__number_ranges,
+  (ProtobufCMessageInit) procgate__internal__cordon__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 #define procgate__internal__census__field_descriptors NULL
 #define procgate__internal__census__field_indices_by_name NULL
 #define procgate__internal__census__number_ranges NULL
@@ -1713,7 +1776,7 @@ const ProtobufCMessageDescriptor procgate__internal__census__descriptor =
   (ProtobufCMessageInit) procgate__internal__census__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__event__field_descriptors[8] =
+static const ProtobufCFieldDescriptor procgate__internal__event__field_descriptors[9] =
 {
   {
     "welcome",
@@ -1811,8 +1874,21 @@ static const ProtobufCFieldDescriptor procgate__internal__event__field_descripto
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "admission",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Procgate__Internal__Event, kind_case),
+    offsetof(Procgate__Internal__Event, admission),
+    &procgate__internal__admission__descriptor,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__event__field_indices_by_name[] = {
+  8,   /* field[8] = admission */
   2,   /* field[2] = appended */
   6,   /* field[6] = changed */
   5,   /* field[5] = ended */
@@ -1825,7 +1901,7 @@ static const unsigned procgate__internal__event__field_indices_by_name[] = {
 static const ProtobufCIntRange procgate__internal__event__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor procgate__internal__event__descriptor =
 {
@@ -1835,14 +1911,14 @@ const ProtobufCMessageDescriptor procgate__internal__event__descriptor =
   "Procgate__Internal__Event",
   "procgate.internal",
   sizeof(Procgate__Internal__Event),
-  8,
+  9,
   procgate__internal__event__field_descriptors,
   procgate__internal__event__field_indices_by_name,
   1,  procgate__internal__event__number_ranges,
   (ProtobufCMessageInit) procgate__internal__event__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__welcome__field_descriptors[18] =
+static const ProtobufCFieldDescriptor procgate__internal__welcome__field_descriptors[20] =
 {
   {
     "field_1",
@@ -2060,8 +2136,33 @@ static const ProtobufCFieldDescriptor procgate__internal__welcome__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "node",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Welcome, node),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "admission",
+    21,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Welcome, admission),
+    &procgate__internal__admission__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__welcome__field_indices_by_name[] = {
+  19,   /* field[19] = admission */
   11,   /* field[11] = arena_bytes */
   14,   /* field[14] = default_user */
   0,   /* field[0] = field_1 */
@@ -2073,6 +2174,7 @@ static const unsigned procgate__internal__welcome__field_indices_by_name[] = {
   15,   /* field[15] = max_output_memory */
   6,   /* field[6] = max_queued */
   5,   /* field[5] = max_running */
+  18,   /* field[18] = node */
   3,   /* field[3] = pid */
   10,   /* field[10] = resume_ms */
   7,   /* field[7] = retain_bytes */
@@ -2085,7 +2187,7 @@ static const ProtobufCIntRange procgate__internal__welcome__number_ranges[2 + 1]
 {
   { 1, 0 },
   { 14, 12 },
-  { 0, 18 }
+  { 0, 20 }
 };
 const ProtobufCMessageDescriptor procgate__internal__welcome__descriptor =
 {
@@ -2095,11 +2197,62 @@ const ProtobufCMessageDescriptor procgate__internal__welcome__descriptor =
   "Procgate__Internal__Welcome",
   "procgate.internal",
   sizeof(Procgate__Internal__Welcome),
-  18,
+  20,
   procgate__internal__welcome__field_descriptors,
   procgate__internal__welcome__field_indices_by_name,
   2,  procgate__internal__welcome__number_ranges,
   (ProtobufCMessageInit) procgate__internal__welcome__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor procgate__internal__admission__field_descriptors[2] =
+{
+  {
+    "cordoned",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Admission, cordoned),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "has_place",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Admission, has_place),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned procgate__internal__admission__field_indices_by_name[] = {
+  0,   /* field[0] = cordoned */
+  1,   /* field[1] = has_place */
+};
+static const ProtobufCIntRange procgate__internal__admission__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor procgate__internal__admission__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "procgate.internal.Admission",
+  "Admission",
+  "Procgate__Internal__Admission",
+  "procgate.internal",
+  sizeof(Procgate__Internal__Admission),
+  2,
+  procgate__internal__admission__field_descriptors,
+  procgate__internal__admission__field_indices_by_name,
+  1,  procgate__internal__admission__number_ranges,
+  (ProtobufCMessageInit) procgate__internal__admission__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor procgate__internal__reply__field_descriptors[9] =

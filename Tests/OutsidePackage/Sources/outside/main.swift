@@ -56,6 +56,8 @@ func besides(_ sandbox: Sandbox, _ process: SandboxProcess) async throws {
     _ = try await sandbox.exec("ls", onOutput: { _ in })
     _ = try await sandbox.exec("ls", options: CommandOptions())
     _ = try await sandbox.attach("sh", terminal: TerminalSize(columns: 80, rows: 24))
+    _ = try await sandbox.exec("sudo -n true", allowNewPrivileges: true)
+    _ = try await Sandbox.connect("unix:/path", tokenFile: "/path")
 }
 
 /// The ways in which people catch.

@@ -37,9 +37,11 @@ typedef struct Procgate__Internal__Abandon Procgate__Internal__Abandon;
 typedef struct Procgate__Internal__Watch Procgate__Internal__Watch;
 typedef struct Procgate__Internal__Shutdown Procgate__Internal__Shutdown;
 typedef struct Procgate__Internal__Ping Procgate__Internal__Ping;
+typedef struct Procgate__Internal__Cordon Procgate__Internal__Cordon;
 typedef struct Procgate__Internal__Census Procgate__Internal__Census;
 typedef struct Procgate__Internal__Event Procgate__Internal__Event;
 typedef struct Procgate__Internal__Welcome Procgate__Internal__Welcome;
+typedef struct Procgate__Internal__Admission Procgate__Internal__Admission;
 typedef struct Procgate__Internal__Reply Procgate__Internal__Reply;
 typedef struct Procgate__Internal__Failure Procgate__Internal__Failure;
 typedef struct Procgate__Internal__ProcessReply Procgate__Internal__ProcessReply;
@@ -87,7 +89,8 @@ typedef enum {
   PROCGATE__INTERNAL__COMMAND__KIND_WATCH = 17,
   PROCGATE__INTERNAL__COMMAND__KIND_SHUTDOWN = 18,
   PROCGATE__INTERNAL__COMMAND__KIND_CENSUS = 19,
-  PROCGATE__INTERNAL__COMMAND__KIND_PING = 20
+  PROCGATE__INTERNAL__COMMAND__KIND_PING = 20,
+  PROCGATE__INTERNAL__COMMAND__KIND_CORDON = 21
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(PROCGATE__INTERNAL__COMMAND__KIND__CASE)
 } Procgate__Internal__Command__KindCase;
 
@@ -116,6 +119,7 @@ struct  Procgate__Internal__Command
     Procgate__Internal__Shutdown *shutdown;
     Procgate__Internal__Census *census;
     Procgate__Internal__Ping *ping;
+    Procgate__Internal__Cordon *cordon;
   };
 };
 #define PROCGATE__INTERNAL__COMMAND__INIT \
@@ -348,6 +352,16 @@ struct  Procgate__Internal__Ping
      }
 
 
+struct  Procgate__Internal__Cordon
+{
+  ProtobufCMessage base;
+  uint64_t on;
+};
+#define PROCGATE__INTERNAL__CORDON__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__cordon__descriptor) \
+    , 0 }
+
+
 struct  Procgate__Internal__Census
 {
   ProtobufCMessage base;
@@ -366,7 +380,8 @@ typedef enum {
   PROCGATE__INTERNAL__EVENT__KIND_RUNNING = 5,
   PROCGATE__INTERNAL__EVENT__KIND_ENDED = 6,
   PROCGATE__INTERNAL__EVENT__KIND_CHANGED = 7,
-  PROCGATE__INTERNAL__EVENT__KIND_FORGOTTEN = 8
+  PROCGATE__INTERNAL__EVENT__KIND_FORGOTTEN = 8,
+  PROCGATE__INTERNAL__EVENT__KIND_ADMISSION = 9
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(PROCGATE__INTERNAL__EVENT__KIND__CASE)
 } Procgate__Internal__Event__KindCase;
 
@@ -383,6 +398,7 @@ struct  Procgate__Internal__Event
     Procgate__Internal__Ended *ended;
     Procgate__Internal__Changed *changed;
     Procgate__Internal__Forgotten *forgotten;
+    Procgate__Internal__Admission *admission;
   };
 };
 #define PROCGATE__INTERNAL__EVENT__INIT \
@@ -411,10 +427,23 @@ struct  Procgate__Internal__Welcome
   uint64_t max_output_memory;
   uint64_t max_input_memory;
   uint64_t live_processes;
+  ProtobufCBinaryData node;
+  Procgate__Internal__Admission *admission;
 };
 #define PROCGATE__INTERNAL__WELCOME__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__welcome__descriptor) \
-    , 0, {0,NULL}, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0,NULL}, {0,NULL}, 0, 0, 0 }
+    , 0, {0,NULL}, {0,NULL}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0,NULL}, {0,NULL}, 0, 0, 0, {0,NULL}, NULL }
+
+
+struct  Procgate__Internal__Admission
+{
+  ProtobufCMessage base;
+  uint64_t cordoned;
+  uint64_t has_place;
+};
+#define PROCGATE__INTERNAL__ADMISSION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__admission__descriptor) \
+    , 0, 0 }
 
 
 typedef enum {
@@ -737,6 +766,9 @@ void   procgate__internal__shutdown__init
 /* Procgate__Internal__Ping methods */
 void   procgate__internal__ping__init
                      (Procgate__Internal__Ping         *message);
+/* Procgate__Internal__Cordon methods */
+void   procgate__internal__cordon__init
+                     (Procgate__Internal__Cordon         *message);
 /* Procgate__Internal__Census methods */
 void   procgate__internal__census__init
                      (Procgate__Internal__Census         *message);
@@ -746,6 +778,9 @@ void   procgate__internal__event__init
 /* Procgate__Internal__Welcome methods */
 void   procgate__internal__welcome__init
                      (Procgate__Internal__Welcome         *message);
+/* Procgate__Internal__Admission methods */
+void   procgate__internal__admission__init
+                     (Procgate__Internal__Admission         *message);
 /* Procgate__Internal__Reply methods */
 void   procgate__internal__reply__init
                      (Procgate__Internal__Reply         *message);
@@ -868,6 +903,9 @@ typedef void (*Procgate__Internal__Shutdown_Closure)
 typedef void (*Procgate__Internal__Ping_Closure)
                  (const Procgate__Internal__Ping *message,
                   void *closure_data);
+typedef void (*Procgate__Internal__Cordon_Closure)
+                 (const Procgate__Internal__Cordon *message,
+                  void *closure_data);
 typedef void (*Procgate__Internal__Census_Closure)
                  (const Procgate__Internal__Census *message,
                   void *closure_data);
@@ -876,6 +914,9 @@ typedef void (*Procgate__Internal__Event_Closure)
                   void *closure_data);
 typedef void (*Procgate__Internal__Welcome_Closure)
                  (const Procgate__Internal__Welcome *message,
+                  void *closure_data);
+typedef void (*Procgate__Internal__Admission_Closure)
+                 (const Procgate__Internal__Admission *message,
                   void *closure_data);
 typedef void (*Procgate__Internal__Reply_Closure)
                  (const Procgate__Internal__Reply *message,
@@ -963,9 +1004,11 @@ extern const ProtobufCMessageDescriptor procgate__internal__abandon__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__watch__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__shutdown__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__ping__descriptor;
+extern const ProtobufCMessageDescriptor procgate__internal__cordon__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__census__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__event__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__welcome__descriptor;
+extern const ProtobufCMessageDescriptor procgate__internal__admission__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__reply__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__failure__descriptor;
 extern const ProtobufCMessageDescriptor procgate__internal__process_reply__descriptor;
