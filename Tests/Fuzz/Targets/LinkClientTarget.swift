@@ -62,7 +62,7 @@ private final class LinkedGateway {
         channel.connect(to: try SocketAddress(ipAddress: "127.0.0.1", port: 1), promise: nil)
         let observer = SupervisorLink.Observer(
             changed: { _ in }, outputForgotten: { _ in }, forgotten: { _, _ in },
-            responding: { _ in }, lost: { _ in })
+            admissionChanged: {}, responding: { _ in }, lost: { _ in })
         let facts = SupervisorFacts.with { $0.instanceId = "\(instance)" }
         return try SupervisorLink.attach(
             to: channel, facts: facts, arena: arena.mapping, observer: observer)

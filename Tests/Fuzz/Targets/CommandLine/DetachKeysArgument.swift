@@ -1,0 +1,1 @@
+../../../../Sources/procgate/Arguments/DetachKeysArgument.swift
