@@ -494,11 +494,3 @@ public final class ServerCall: @unchecked Sendable {
         stream.reset(.cancel)
     }
 }
-
-extension ServerCall: DeadlineHolder {
-    func deadlineReached() {
-        // An answer that waits for room in the caller's window is late, too.
-        guard !isFinished else { return abandonAnswer() }
-        cancel(.deadline, GRPCStatus(.deadlineExceeded, "the deadline passed"))
-    }
-}
