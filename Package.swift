@@ -81,7 +81,10 @@ let package = Package(
             ]),
         swiftTarget(
             "SupervisorLink",
-            ["ProcgateInternal", "ProcgateV1", "LinuxIO", "OutputLog", "Supervision"] + nio),
+            [
+                "ProcgateInternal", "ProcgateV1", "LinuxIO", "OutputLog", "Supervision",
+                .product(name: "DequeModule", package: "swift-collections"),
+            ] + nio),
 
         // The wire: no process.
         swiftTarget(

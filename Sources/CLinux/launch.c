@@ -217,6 +217,11 @@ static int child_main(void *argument) {
 
     reset_signals(child);
     clinux_block_signals(false);
+    if (__atomic_load_n(&launch->is_cancelled, __ATOMIC_ACQUIRE)) {
+        errno = ECANCELED;
+        fail(launch, CLINUX_STEP_CLONE);
+    }
+    launch->is_executing = true;
     execute(launch);
     fail(launch, CLINUX_STEP_EXECUTE);
 }
@@ -283,6 +288,18 @@ void clinux_block_signals(bool block) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, KERNEL_MASK_BYTES);
 }
 
+/// A child that was killed before its first instruction has not written its pid, and one that was
+/// killed before its last has not said why it ended.
+static int made(struct child *child, pid_t pid, int pidfd) {
+    struct clinux_launch *launch = child->launch;
+    __atomic_store_n(&launch->pid, pid, __ATOMIC_RELEASE);
+    if (!launch->is_executing && launch->step == CLINUX_STEP_NONE) {
+        launch->step = CLINUX_STEP_CLONE;
+        launch->error = EINTR;
+    }
+    return pidfd;
+}
+
 int clinux_make_child(struct child *child, char *stack, int cgroup) {
     // Several threads may learn it at once: they all learn the same.
     static _Atomic bool without_clone3 = false;
@@ -297,7 +314,7 @@ int clinux_make_child(struct child *child, char *stack, int cgroup) {
         arguments.stack_size = CHILD_STACK_BYTES;
         arguments.cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0;
         long pid = clone_onto_stack(&arguments, child);
-        if (pid > 0) return pidfd;
+        if (pid > 0) return made(child, (pid_t)pid, pidfd);
         errno = (int)-pid;
         if (errno != ENOSYS && errno != EPERM) return -1;
         // A cgroup that may not be entered is no lack of clone3.
@@ -311,5 +328,5 @@ int clinux_make_child(struct child *child, char *stack, int cgroup) {
     int pid = clone(
         child_main, stack + CHILD_STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_PARENT,
         child, &pidfd);
-    return pid > 0 ? pidfd : -1;
+    return pid > 0 ? made(child, pid, pidfd) : -1;
 }

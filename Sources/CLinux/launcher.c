@@ -100,7 +100,7 @@ static struct {
     atomic_int idle;
 } work;
 
-static void start_thread(void);
+static bool start_thread(void);
 
 static void launch(uint32_t slot, struct child *child, int count, char *stack) {
     struct clinux_launch *launch =
@@ -111,7 +111,8 @@ static void launch(uint32_t slot, struct child *child, int count, char *stack) {
     int cgroup = launch->has_cgroup && count > 0 ? child->descriptors[count - 1] : -1;
     int pidfd = -1;
     // Without room for all of them here, some were lost on the way.
-    if (count == expected) pidfd = clinux_make_child(child, stack, cgroup);
+    if (__atomic_load_n(&launch->is_cancelled, __ATOMIC_ACQUIRE)) errno = ECANCELED;
+    else if (count == expected) pidfd = clinux_make_child(child, stack, cgroup);
     else errno = EMFILE;
     if (pidfd < 0) {
         launch->step = CLINUX_STEP_CLONE;
@@ -153,16 +154,17 @@ static void *thread_main(void *unused) {
 }
 
 /// Where no thread can be made, those that there are take the next request when they are done.
-static void start_thread(void) {
+static bool start_thread(void) {
     pthread_attr_t attributes;
     pthread_t thread;
-    if (pthread_attr_init(&attributes) != 0) return;
+    if (pthread_attr_init(&attributes) != 0) return false;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
     atomic_fetch_add(&work.idle, 1);
-    if (pthread_create(&thread, &attributes, thread_main, NULL) != 0)
-        atomic_fetch_sub(&work.idle, 1);
+    bool started = pthread_create(&thread, &attributes, thread_main, NULL) == 0;
+    if (!started) atomic_fetch_sub(&work.idle, 1);
     pthread_attr_destroy(&attributes);
+    return started;
 }
 
 // --- The main thread
@@ -190,6 +192,8 @@ static _Noreturn void launcher_main(
     clinux_rename_process("procgate-launcher");
     settle_descriptors(launches, control);
     clinux_set_oom_score(launcher->oom_score);
+    // The supervisor has raised its own by the time that another launcher is forked.
+    setrlimit(RLIMIT_NOFILE, &launcher->descriptor_limit);
     // Resolvers are children of this process, and are not waited for.
     signal(SIGCHLD, SIG_IGN);
     // What the supervisor had touched before it forked.
@@ -198,8 +202,7 @@ static _Noreturn void launcher_main(
     work.supervisor = parent;
     work.ignored_signals = clinux_ignored_signals();
     atomic_store(&work.idle, 0);
-    start_thread();
-    if (atomic_load(&work.idle) == 0) _exit(1);
+    if (!start_thread()) _exit(1);
     pid_t own = getpid();
     for (;;) {
         char byte;
@@ -253,6 +256,7 @@ static void *map_slots(size_t bytes) {
 
 int clinux_launcher_start(struct clinux_launcher *launcher) {
     if (launcher->slots == NULL) {
+        getrlimit(RLIMIT_NOFILE, &launcher->descriptor_limit);
         void *slots = map_slots(launcher->slot_bytes * CLINUX_LAUNCH_SLOTS);
         if (slots == MAP_FAILED) return -1;
         launcher->slots = slots;

@@ -255,9 +255,10 @@ public final class Gateway: Sendable {
         await workers.first?.keeper.close()  // everybody's
         let grace = await workers.first?.supervisorGrace() ?? .zero
         let limit = graceful ? grace + killTime : stopTime
-        for worker in workers {
+        for worker in workers where await worker.hasLink() {
+            // The first that can tell the supervisor tells it for all.
             guard let result = await worker.shutDownSupervisor(graceful: graceful, limit: limit)
-            else { continue }
+            else { break }
             return report(result, logger)
         }
         logger.error("the supervisor has not said that its processes have ended")

@@ -30,6 +30,8 @@ struct NodeIdentity: Sendable, Equatable {
 
     /// A process that is not known here and has another node's id is not gone: it is elsewhere.
     func refine(_ status: GRPCStatus, processID: String?, instance: String?) -> GRPCStatus {
+        // The supervisor's own refusal, which does not know the node's name.
+        if status.reason == .wrongNode { return wrongNode("another instance", instance) }
         guard !name.isEmpty, let processID, let node = Self.node(of: processID), node != name,
             status.reason == .processNotFound
         else { return status }

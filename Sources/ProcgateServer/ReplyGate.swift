@@ -15,7 +15,7 @@ final class ReplyGate: @unchecked Sendable {
 
     private let capacity: Int
     private var taken = 0
-    private var waiting: Deque<(weight: Weight, continuation: CheckedContinuation<Void, Never>)> =
+    private var waiting: Deque<(weight: Weight, continuation: CheckedContinuation<Bool, Never>)> =
         []
 
     /// - Parameter capacity: in processes.
@@ -30,10 +30,19 @@ final class ReplyGate: @unchecked Sendable {
         return true
     }
 
-    /// Waits for the caller's turn. To be left.
-    nonisolated(nonsending) func enter(_ weight: Weight) async {
-        guard !enterNow(weight) else { return }
-        await withCheckedContinuation { waiting.append((weight: weight, continuation: $0)) }
+    /// Waits for the caller's turn. To be left, unless it is false: the turn does not come.
+    nonisolated(nonsending) func enter(_ weight: Weight) async -> Bool {
+        guard !enterNow(weight) else { return true }
+        return await withCheckedContinuation {
+            waiting.append((weight: weight, continuation: $0))
+        }
+    }
+
+    /// Nobody is answered for now: whoever waits is told so.
+    func giveUpWaiting() {
+        let all = waiting
+        waiting = []
+        for one in all { one.continuation.resume(returning: false) }
     }
 
     func leave(_ weight: Weight) {
@@ -41,7 +50,7 @@ final class ReplyGate: @unchecked Sendable {
         while let next = waiting.first, taken + next.weight.rawValue <= capacity {
             waiting.removeFirst()
             taken += next.weight.rawValue
-            next.continuation.resume()
+            next.continuation.resume(returning: true)
         }
     }
 }

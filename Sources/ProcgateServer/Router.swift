@@ -17,7 +17,7 @@ extension Worker {
             methods.append(
                 ServerMethod(path: method.path, kind: method.kind) { [self] call in
                     let caller = try caller(of: call, authentication)
-                    let instance = link?.facts.instanceId
+                    let instance = link.flatMap { $0.isLost ? nil : $0.facts.instanceId }
                     do throws(GRPCStatus) {
                         try policy.node.check(call.metadata, instance: instance)
                         try await answer(call, caller)

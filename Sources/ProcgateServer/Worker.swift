@@ -95,6 +95,11 @@ final class Worker: @unchecked Sendable {
         }
     }
 
+    func hasLink() async -> Bool {
+        let has = eventLoop.submit { [self] in link.map { !$0.isLost } ?? false }
+        return (try? await has.get()) ?? false
+    }
+
     /// The time between TERM and KILL, as the supervisor has it; `nil` without a link.
     func supervisorGrace() async -> TimeAmount? {
         let grace = eventLoop.submit { [self] in
@@ -178,7 +183,14 @@ final class Worker: @unchecked Sendable {
             SupervisorLink, @escaping (Result<Value, SupervisorError>) -> Void
         ) -> UInt64
     ) async throws(GRPCStatus) -> Value {
-        if !replies.enterNow(weight) { await replies.enter(weight) }
+        _ = try liveLink()
+        if !replies.enterNow(weight) {
+            guard await replies.enter(weight) else {
+                // The supervisor has fallen silent, or is gone.
+                throw .refusal(
+                    .supervisorUnavailable, "the supervisor does not answer; try again later")
+            }
+        }
         defer { replies.leave(weight) }
         if Task.isCancelled { throw .supervisor(.abandoned) }
         let link = try liveLink()
@@ -331,10 +343,12 @@ final class Worker: @unchecked Sendable {
                     keeper.supervisorAnswers(on: eventLoop)
                 } else {
                     logger.error("the supervisor does not answer")
+                    replies.giveUpWaiting()
                     keeper.supervisorIsSilent(on: eventLoop)
                 }
             },
             lost: { [self] error in
+                replies.giveUpWaiting()
                 ended.removeAll()
                 isWatching = false
                 for feed in watchers.values { feed.end() }

@@ -1,6 +1,7 @@
 """--max-input-memory: stdin, arguments and environments of all processes in the supervisor."""
 
 import concurrent.futures
+import os
 import re
 import threading
 import time
@@ -208,6 +209,36 @@ def test_more_input_than_the_budget_reaches_processes_that_read():
             assert set(pool.map(feed, range(30))) == {len(BLOCK)}
         for id in ids:
             assert wait(g.stub, id).stdout_data == b"%d\n" % len(BLOCK)
+
+
+def test_writes_that_are_not_kept_wait_quietly_and_keep_their_order(tmp_path):
+    """A write for which there is no memory is asked for once the process reads, and not before;
+    until it comes, later ones do not overtake it."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with gateway("--max-input-memory", "1MiB") as g:
+        reader = start(g.stub, f"read go < {gate}; exec tr -s A-H", cwd="/")
+        calls = [
+            g.stub.WriteStdin.future(
+                pb.WriteStdinRequest(process_id=reader.id, data=letter * (200 << 10)), timeout=100
+            )
+            for letter in (b"A", b"B", b"C", b"D", b"E", b"F", b"G", b"H")
+        ]
+        eventually(lambda: idles(g.supervisor), 60, "a supervisor that waits")
+        gate.write_text("go\n")
+        for call in calls:
+            call.result()
+        write(g.stub, reader.id, b"", eof=True)
+        runs = wait(g.stub, reader.id).stdout_data
+        assert sorted(runs) == sorted(b"ABCDEFGH")  # each as a whole
+
+
+def idles(pid):
+    """It has used no processor for half a second."""
+    used = lambda: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    before = used()
+    time.sleep(0.5)
+    return used() == before
 
 
 def test_the_option_sets_the_budget():

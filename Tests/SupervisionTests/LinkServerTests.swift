@@ -125,7 +125,7 @@ extension WithProcesses {
             try server.end()
         }
 
-        @Test func aLinkThatDoesNotReadIsDropped() throws {
+        @Test func aLinkThatDoesNotReadKeepsNobodyWaitingAndLosesNothing() throws {
             let server = try TestServer()
             let gateway = try server.connect()
             let deaf = try server.connect()
@@ -140,14 +140,20 @@ extension WithProcesses {
                 throw Harness.TimedOut()
             }
             let id = started.process?.id ?? ""
+            let get = Command.Kind.get(Get.with { $0.processId = id })
+            var calls: Set<UInt64> = []
             for _ in 0..<80 {
-                deaf.send(.get(Get.with { $0.processId = id }))
+                calls.insert(deaf.send(get))
                 try server.turn(times: 1)
             }
-            try server.turn(times: 5)
-            #expect(server.server.linkCount == 1)
-            guard case .process = try gateway.reply(to: .get(Get.with { $0.processId = id })) else {
-                throw Harness.TimedOut()
+            guard case .process = try gateway.reply(to: get) else { throw Harness.TimedOut() }
+            #expect(server.server.linkCount == 2)
+            while !calls.isEmpty {
+                let call = try deaf.event { event -> UInt64? in
+                    if case .reply(let reply) = event { return reply.call }
+                    return nil
+                }
+                #expect(calls.remove(call) != nil)
             }
             try server.end()
         }

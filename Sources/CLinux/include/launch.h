@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 enum {
@@ -80,8 +81,15 @@ struct clinux_launch {
     int limit_count;
     struct clinux_launch_limit limits[CLINUX_LAUNCH_LIMITS];
 
-    /// The child's pid, written by the child before all else; 0 where there is none.
+    /// Set by the supervisor: nobody wants the command any more. Looked at before the child is
+    /// made, and before it executes the command.
+    bool is_cancelled;
+
+    /// The child's pid, written by the child before all else, and by the launcher when it returns;
+    /// 0 where there is none.
     pid_t pid;
+    /// The child was about to execute the command. One that ended before was killed.
+    bool is_executing;
     /// Of clinux_launch_step, and its errno.
     int step;
     int error;
@@ -96,6 +104,8 @@ struct clinux_launcher {
     int socket;
     int control;
     pid_t pid;
+    /// The limit of descriptors that commands are to have: as it was at the first start.
+    struct rlimit descriptor_limit;
     /// The oom_score_adj that the launcher takes, and that its children inherit.
     int oom_score;
     /// CLINUX_LAUNCH_SLOTS slots of `slot_bytes`.

@@ -153,7 +153,7 @@ static inline const ProtobufCMessageDescriptor *procgate__v1__set_cordon_respons
 }
 
 const uint8_t *procgate_internal_supervisor_proto(void);
-static const size_t procgate_internal_supervisor_proto_size = 6986;
+static const size_t procgate_internal_supervisor_proto_size = 7040;
 static inline const ProtobufCMessageDescriptor *procgate__internal__command__layout(void) {
     return &procgate__internal__command__descriptor;
 }

@@ -180,6 +180,7 @@ extension Start: CMessage {
         self.follow = fields.pointee.follow != 0
         self.joinOnly = fields.pointee.join_only != 0
         self.expiresAtNs = fields.pointee.expires_at_ns
+        self.instance = try arena.string(fields.pointee.instance)
     }
 
     package func write(to fields: UnsafeMutablePointer<Procgate__Internal__Start>, in arena: Arena)
@@ -194,6 +195,7 @@ extension Start: CMessage {
         fields.pointee.follow = self.follow ? 1 : 0
         fields.pointee.join_only = self.joinOnly ? 1 : 0
         fields.pointee.expires_at_ns = self.expiresAtNs
+        fields.pointee.instance = arena.data(self.instance)
     }
 }
 
@@ -407,6 +409,7 @@ extension WriteStdin: CMessage {
         self.hasOffset = fields.pointee.has_offset != 0
         self.offset = fields.pointee.offset
         self.refuseTerminalEof = fields.pointee.refuse_terminal_eof != 0
+        self.resumes = fields.pointee.resumes
     }
 
     package func write(
@@ -418,6 +421,7 @@ extension WriteStdin: CMessage {
         fields.pointee.has_offset = self.hasOffset ? 1 : 0
         fields.pointee.offset = self.offset
         fields.pointee.refuse_terminal_eof = self.refuseTerminalEof ? 1 : 0
+        fields.pointee.resumes = self.resumes
     }
 }
 

@@ -69,6 +69,8 @@ public struct Start: ProtobufMessage {
     /// When the caller waits no longer, of the monotonic clock, in nanoseconds; 0 is never.
     /// Nothing is started after that.
     public var expiresAtNs: UInt64 = 0
+    /// The supervisor that the caller means, by its instance_id; empty is any.
+    public var instance: String = ""
 
     /// With every field at its default.
     public init() {}
@@ -145,6 +147,9 @@ public struct WriteStdin: ProtobufMessage {
     public var offset: UInt64 = 0
     /// From Attach: end-of-file on a terminal is refused.
     public var refuseTerminalEof: Bool = false
+    /// The call of an earlier one that was answered with `again`: this takes its place, also
+    /// in the order of the writes.
+    public var resumes: UInt64 = 0
 
     /// With every field at its default.
     public init() {}

@@ -11,6 +11,7 @@ extension Worker {
             try Self.checkArguments(of: bytes, at: [1])
         }
         var start = try startCommand(request, for: caller)
+        start.instance = call.metadata.first(NodeIdentity.instanceField) ?? ""
         if let deadline = call.deadline { start.expiresAtNs = deadline.uptimeNanoseconds }
         let command = Command.Kind.start(start)
         let charge = call.messageCharge

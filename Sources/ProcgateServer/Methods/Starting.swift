@@ -73,6 +73,7 @@ extension Worker {
         let link = try liveLink()
         let owned = OwnedProcess(link: link)
         var start = start
+        start.instance = call.metadata.first(NodeIdentity.instanceField) ?? ""
         if let deadline = call.deadline { start.expiresAtNs = deadline.uptimeNanoseconds }
         // The request counts until the supervisor has it and has answered.
         let charge = call.messageCharge

@@ -5,6 +5,7 @@ import NIOCore
 import ProcgateInternal
 import ProcgateV1
 import Protobuf
+import SupervisorLink
 
 extension Worker {
     /// Bytes of stdin in one command: the supervisor never queues more for one writer.
@@ -34,14 +35,20 @@ extension Worker {
         keeping charge: MemoryCharge?
     ) async throws(GRPCStatus) -> UInt64 {
         var rest = data
+        var last: (link: SupervisorLink, number: UInt64)?
+        var isAskedAgain = false
         while true {
             let count = min(rest.readableBytes, Self.stdinPiece)
             let piece = rest.getSlice(at: rest.readerIndex, length: count) ?? ByteBuffer()
-            let command = writer.command(count, eof: eof && rest.readableBytes == count)
+            var command = writer.command(count, eof: eof && rest.readableBytes == count)
             let kind = try await reply { link, completion in
-                link.send(
+                // Its place is kept, where the supervisor asked for it over this link.
+                if isAskedAgain, let last, last.link === link { command.resumes = last.number }
+                let number = link.send(
                     .writeStdin(command), attaching: piece, keeping: charge,
                     completion: completion)
+                last = (link, number)
+                return number
             }
             guard case .stdin(let reply) = kind, Int(reply.taken) <= count else {
                 throw Self.unexpectedReply
@@ -49,6 +56,7 @@ extension Worker {
             let taken = reply.again ? Int(reply.taken) : count
             rest.moveReaderIndex(forwardBy: taken)
             writer.advance(taken)
+            isAskedAgain = reply.again
             if !reply.again, rest.readableBytes == 0 { return reply.stdinBytes }
         }
     }

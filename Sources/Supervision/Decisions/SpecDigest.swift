@@ -21,15 +21,16 @@ struct SpecDigest: Equatable {
     }
 
     private static func feed(_ hasher: inout Hasher, _ spec: ProcessSpec) {
-        hasher.combine(spec.command)
-        hasher.combine(spec.args)
-        hasher.combine(spec.cwd)
-        hasher.combine(spec.env)
+        hasher.combine(bytesOf: spec.command)
+        hasher.combine(spec.args.count)
+        for argument in spec.args { hasher.combine(bytesOf: argument) }
+        hasher.combine(bytesOf: spec.cwd)
+        hasher.combine(entriesOf: spec.env)
         hasher.combine(spec.timeoutMs)
-        hasher.combine(spec.runAs)
+        hasher.combine(bytesOf: spec.runAs)
         hasher.combine(spec.terminal?.columns)
         hasher.combine(spec.terminal?.rows)
-        hasher.combine(spec.labels)
+        hasher.combine(entriesOf: spec.labels)
         hasher.combine(spec.limits?.memoryBytes ?? 0)
         hasher.combine(spec.limits?.cpuMillis ?? 0)
         hasher.combine(spec.limits?.maxProcesses ?? 0)
@@ -41,6 +42,28 @@ struct SpecDigest: Equatable {
         hasher.combine(spec.output?.holdWhenFull ?? false)
         hasher.combine(spec.killDescendants)
         hasher.combine(spec.allowNewPrivileges)
+    }
+}
+
+extension Hasher {
+    /// Texts differ where their bytes do: an argument names a file by its bytes.
+    fileprivate mutating func combine(bytesOf text: String) {
+        var text = text
+        combine(text.utf8.count)
+        text.withUTF8 { combine(bytes: UnsafeRawBufferPointer($0)) }
+    }
+
+    /// Whatever their order.
+    fileprivate mutating func combine(entriesOf map: [String: String]) {
+        var sum = 0
+        for (key, value) in map {
+            var entry = Hasher()
+            entry.combine(bytesOf: key)
+            entry.combine(bytesOf: value)
+            sum &+= entry.finalize()
+        }
+        combine(map.count)
+        combine(sum)
     }
 }
 

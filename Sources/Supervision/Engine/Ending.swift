@@ -11,7 +11,13 @@ extension Supervisor {
     func reap(_ process: SupervisedProcess) {
         guard let pidfd = process.pidfd?.raw else { return }
         var exit = clinux_exit()
-        guard clinux_reap(pidfd, false, &exit) == 1 else { return }
+        let result = clinux_reap(pidfd, false, &exit)
+        guard result != 0 else { return }
+        if result < 0 {
+            // Somebody else has reaped it: how it ended is not known.
+            exit.code = Int32(CLD_KILLED)
+            exit.status = SIGKILL
+        }
         poller.remove(pidfd)
         process.pidfd = nil
         process.exit = exit
@@ -166,7 +172,9 @@ extension Supervisor {
         rememberWhereLetGo(process)
         // Trees that outlive their commands are bounded, too: beyond as many as may run, each
         // keeps its place.
-        process.keepsPlace = hadPlace && lingering.count > configuration.maxRunning
+        process.keepsPlace =
+            hadPlace && lingering[process.serial] != nil
+            && lingering.count > configuration.maxRunning
         if hadPlace, !process.keepsPlace { admission.finish() }
         if shutdown == nil { startWaiting() } else { checkShutdown() }
     }

@@ -5,6 +5,9 @@ import Glibc
 import LinuxIO
 
 extension Supervisor {
+    /// So long the place of a write that was asked for again is kept.
+    private static let longestAsking: Duration = .seconds(5)
+
     /// A writer that has sent so much sends more.
     private static let largeInputBytes: UInt64 = 1 << 20
 
@@ -36,27 +39,40 @@ extension Supervisor {
             throw Refusal(
                 .stdinClosed, "a terminal has no end to close: send its end-of-file character")
         }
-        process.stdin.pending.append(
-            StdinFeed.PendingWrite(
-                call: call, data: write.data, eof: write.eof, offset: write.offset,
-                isSession: write.refusesTerminalEOF))
+        let pending = StdinFeed.PendingWrite(
+            call: call, data: write.data, eof: write.eof, offset: write.offset,
+            isSession: write.refusesTerminalEOF)
+        let asked = CallID(link: call.link, call: write.resumes)
+        if let first = process.stdin.pending.first, first.isAsked, first.call == asked {
+            waitingCalls[asked] = nil
+            cancelTimer(process, \.asked)
+            process.stdin.pending[0] = pending
+        } else {
+            process.stdin.pending.append(pending)
+        }
         waitingCalls[call] = process.serial
         if process.phase == .running { feed(process) }
-        keepLastWrite(of: process)
+        keepWrite(of: process, by: call)
     }
 
-    /// Charges the write that came last for the bytes that wait. Where the budget has no room for
+    /// Charges a write that came now for the bytes that wait. Where the budget has no room for
     /// them they are dropped, and asked for again once it is their turn.
-    private func keepLastWrite(of process: SupervisedProcess) {
-        guard var write = process.stdin.pending.last, let data = write.data, write.charged == 0,
-            write.call != nil, !data.isEmpty
+    private func keepWrite(of process: SupervisedProcess, by call: CallID) {
+        // Its own place is the first or the last, whatever else waits.
+        let indices = [0, process.stdin.pending.count - 1]
+        guard
+            let index = indices.first(where: { index in
+                process.stdin.pending.indices.contains(index)
+                    && process.stdin.pending[index].call == call
+            })
         else { return }
+        let pending = process.stdin.pending[index]
+        guard let data = pending.data, !data.isEmpty, pending.charged == 0 else { return }
         if input.take(data.count, owner: process.record.owner) {
-            write.charged = data.count
+            process.stdin.pending[index].charged = data.count
         } else {
-            write.data = nil
+            process.stdin.pending[index].data = nil
         }
-        process.stdin.pending[process.stdin.pending.count - 1] = write
     }
 
     /// Every byte of it was accepted before, and it asks for no end.
@@ -69,8 +85,8 @@ extension Supervisor {
     func feed(_ process: SupervisedProcess) {
         while var write = process.stdin.pending.first {
             guard let data = write.data else {
-                askAgain(process)
-                continue
+                if !write.isAsked { askAgain(process) }
+                return
             }
             guard let start = start(of: write, data, process) else { continue }
             switch take(data[start...], process) {
@@ -117,12 +133,31 @@ extension Supervisor {
         return nil
     }
 
-    /// It is the turn of a write whose bytes were not kept.
+    /// It is the turn of a write whose bytes were not kept: asks for them once the process has
+    /// room for some. Until they come their place is kept, and later writes wait behind it.
     private func askAgain(_ process: SupervisedProcess) {
-        guard let write = process.stdin.pending.popFirst(), let call = write.call else { return }
-        waitingCalls[call] = nil
+        guard let write = process.stdin.pending.first, let call = write.call else { return }
+        guard hasRoom(process) else { return waitForReader(process) }
+        process.stdin.pending[0].isAsked = true
+        let deadline = now + Self.longestAsking
+        setTimer(process, \.asked, .asked(process.serial), at: deadline)
         let accepted = process.stdin.window.accepted
         reply(call, .stdinAgain(bytes: accepted, taken: write.done ?? 0))
+    }
+
+    /// Nobody has sent what was asked for: others go on.
+    func askedInVain(_ process: SupervisedProcess) {
+        guard let call = process.stdin.pending.first?.call else { return }
+        waitingCalls[call] = nil
+        abandonWrite(call, of: process)
+    }
+
+    /// The process's stdin takes a byte now, or is gone, as a write will tell.
+    private func hasRoom(_ process: SupervisedProcess) -> Bool {
+        let terminal = process.isTerminal ? process.stdout?.descriptor.raw : nil
+        guard let raw = terminal ?? process.stdin.pipe?.raw else { return true }
+        var descriptor = pollfd(fd: raw, events: Int16(POLLOUT), revents: 0)
+        return poll(&descriptor, 1, 0) != 0
     }
 
     private func take(_ data: ArraySlice<UInt8>, _ process: SupervisedProcess) -> WriteResult {
@@ -156,6 +191,8 @@ extension Supervisor {
             return
         }
         waitingCalls[call] = nil
+        // One that was asked for again has its reply.
+        if write.isAsked { return cancelTimer(process, \.asked) }
         if let refusal {
             reply(call, .failure(refusal))
         } else {
@@ -194,6 +231,7 @@ extension Supervisor {
     func abandonWrite(_ call: CallID, of process: SupervisedProcess) {
         for write in process.stdin.pending where write.call == call {
             input.giveBack(write.charged, owner: process.record.owner)
+            if write.isAsked { cancelTimer(process, \.asked) }
         }
         process.stdin.pending.removeAll { $0.call == call }
         if process.phase == .running { feed(process) }

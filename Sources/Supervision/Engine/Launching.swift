@@ -201,7 +201,11 @@ extension Supervisor {
         for serial in launcher.abandon() {
             abandonedLaunches.remove(serial)
             guard let process = processes[serial], process.phase == .launching else { continue }
-            launchFailed(process, LaunchFailure(CLINUX_STEP_CLONE, code: ECHILD))
+            if let (cause, _) = process.stopAfterLaunch {
+                stopped(process, cause)
+            } else {
+                launchFailed(process, LaunchFailure(CLINUX_STEP_CLONE, code: ECHILD))
+            }
         }
         for question in userResolvers.launcherEnded() + directoryResolvers.launcherEnded() {
             hostAnswered(question, .unresponsive)
@@ -252,8 +256,13 @@ extension Supervisor {
         cancelTimer(process, \.launch)
         switch consume result {
         case .failed(let step, let code, let interpreter):
-            if step == CLINUX_STEP_CLONE, process.launchCount < Self.mostLaunches,
-                let tree = process.tree, forest.abandonCgroup(of: tree, after: code)
+            if let (cause, _) = process.stopAfterLaunch {
+                stopped(process, cause)
+            } else if step == CLINUX_STEP_CLONE, process.launchCount < Self.mostLaunches,
+                let tree = process.tree,
+                forest.abandonCgroup(
+                    of: tree, after: code,
+                    isLast: process.launchCount == Self.mostLaunches - 1)
             {
                 relaunch(process)
             } else {
@@ -265,6 +274,13 @@ extension Supervisor {
             process.pidfd = consume pidfd
             runs(process, pid: pid)
         }
+    }
+
+    /// A stop has come before the command ran: it never will.
+    private func stopped(_ process: SupervisedProcess, _ cause: StopCause) {
+        takeBackLaunch(process)
+        recordKill(of: process, by: SignalName.kill, cause)
+        end(process, hadPlace: true)
     }
 
     /// Of one process, where cgroups keep it from starting.

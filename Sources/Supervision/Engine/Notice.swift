@@ -18,6 +18,8 @@ public struct StartRequest: Sendable {
     public var policy = OwnerPolicy.none
     /// Follow the log from the answer on.
     public var follow = false
+    /// The supervisor that the caller means; empty is any.
+    public var instance = ""
     /// The time at which its caller waits no longer, of the monotonic clock.
     public var expiresAt: Instant?
 
@@ -32,6 +34,8 @@ public struct StdinWrite: Sendable {
     public var eof = false
     /// Where the data begins in all of stdin.
     public var offset: UInt64?
+    /// The number of the call, on the same link, whose place it takes.
+    public var resumes: UInt64 = 0
     /// A terminal has no end to close: refuse, rather than send its character.
     public var refusesTerminalEOF = false
 

@@ -62,6 +62,7 @@ extension Supervisor {
         guard process.log.retainedBytes > Self.leastRetainedBytes else { return }
         let share = max(Self.leastRetainedBytes, process.log.retainedBytes / 2)
         retire(process.log.retain(atMost: share), of: process)
+        tellOutputChanged(of: process)
     }
 
     /// Keeps all output together under its limit: the oldest ended give way first. Their results
@@ -133,13 +134,22 @@ extension Supervisor {
         guard let process = processes[serial] else { return }
         let kept = min(process.log.retainBytes, process.retainBytes)
         retire(process.log.retain(atMost: kept), of: process)
+        tellOutputChanged(of: process)
+    }
+
+    /// What gateways remember of an ended process does not hold any more.
+    private func tellOutputChanged(of process: SupervisedProcess) {
+        guard process.phase == .ended else { return }
+        for link in links {
+            tell(link, .outputForgotten(id: process.id, serial: process.serial))
+        }
     }
 
     /// An ended process keeps its result alone.
     private func dropOutput(of serial: UInt64) {
         guard let process = processes[serial], process.log.bytesInUse > 0 else { return }
         retire(process.log.dropAll(), of: process)
-        for link in links { tell(link, .outputForgotten(id: process.id, serial: serial)) }
+        tellOutputChanged(of: process)
     }
 
     func forget(_ serial: UInt64) {

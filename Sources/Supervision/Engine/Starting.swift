@@ -2,6 +2,7 @@
 // it joins another one, and what it holds of the input budget.
 
 import CLinux
+import Glibc
 import LinuxIO
 import OutputLog
 import ProcgateV1
@@ -16,9 +17,16 @@ struct PendingStart {
 }
 
 /// Names a start that can be repeated.
+///
+/// By its bytes: two texts that Unicode holds to be equivalent are two keys.
 struct StartKey: Hashable {
-    let owner: String
-    let key: String
+    let owner: [UInt8]
+    let key: [UInt8]
+
+    init(owner: String, key: String) {
+        self.owner = Array(owner.utf8)
+        self.key = Array(key.utf8)
+    }
 }
 
 extension Supervisor {
@@ -35,6 +43,9 @@ extension Supervisor {
     private func begin(_ request: StartRequest, by call: CallID) throws(Refusal) {
         guard shutdown == nil else {
             throw Refusal(.supervisorUnavailable, "the supervisor is shutting down")
+        }
+        guard request.instance.isEmpty || request.instance == instanceID else {
+            throw Refusal(.wrongNode, "the call is for another supervisor than this one")
         }
         guard request.requestKey.utf8.count <= LaunchPlanner.mostKeyBytes else {
             throw Refusal(
@@ -59,7 +70,7 @@ extension Supervisor {
         _ request: StartRequest, as user: UserRecord, by call: CallID
     ) throws(Refusal) {
         let path = planner.directory(of: request.spec, user: user).path
-        guard !request.spec.cwd.isEmpty, !admission.hasPlace else {
+        guard !request.spec.cwd.isEmpty, !admission.hasPlace, path.utf8.count < Int(PATH_MAX) else {
             return try admit(request, as: user, by: call)
         }
         let question = HostQuestion.directory(path: path, user: user, ticket: nextTicket)
@@ -319,7 +330,9 @@ extension Supervisor {
             resolverTimer = nil
         }
         guard let deadline else { return }
-        resolverTimer = (timers.add(.resolvers, at: deadline), deadline)
+        // One in the past would be due again before this turn of the loop has ended.
+        let later = max(deadline, now + .milliseconds(1))
+        resolverTimer = (timers.add(.resolvers, at: later), deadline)
     }
 }
 

@@ -205,7 +205,7 @@ extension Supervisor {
             return forest.signal(tree, number)
         default:
             // Until the command is reaped its pid, and so its group's number, is its own.
-            if process.pidfd != nil { return kill(-pid, number) == 0 }
+            if process.pidfd != nil, pid > 0 { return kill(-pid, number) == 0 }
             return forest.signal(tree, number, group: pid)
         }
     }

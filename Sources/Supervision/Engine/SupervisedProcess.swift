@@ -148,7 +148,7 @@ final class SupervisedProcess {
     var id: String { record.id }
 
     /// What it costs beside its output: this object and its tables, and what it was called with.
-    var recordBytes: Int { Self.fixedBytes + record.approximateBytes + (key?.key.utf8.count ?? 0) }
+    var recordBytes: Int { Self.fixedBytes + record.approximateBytes + (key?.key.count ?? 0) }
 
     private static let fixedBytes = 2048
 
@@ -205,6 +205,7 @@ struct ProcessTimers {
     var sweep: TimerID?
     var terminate: TimerID?
     var unkillable: TimerID?
+    var asked: TimerID?
 }
 
 /// The end of a pipe or a terminal that a process prints to.
@@ -247,6 +248,8 @@ final class StdinFeed {
         let call: CallID?
         /// `nil` where there was no memory to keep them: they are asked for again in their turn.
         var data: [UInt8]?
+        /// They were asked for: this keeps the place until they come.
+        var isAsked = false
         let eof: Bool
         let offset: UInt64?
         /// Of an Attach.

@@ -48,6 +48,8 @@ enum TimerTarget {
     case pace(UInt64, OutputStreamKind)
     /// A launch takes too long.
     case launch(UInt64)
+    /// Input that was asked for again has not come.
+    case asked(UInt64)
     /// Processes wait for the launcher.
     case launchLine
     /// There is no launcher, and another one is tried.
@@ -286,7 +288,11 @@ public final class Supervisor {
                 dispatch(source, number, event.readiness)
             }
         }
-        while let (_, target) = timers.popDue(at: now) { fire(target) }
+        // No more than there were: what fires may be due again at once.
+        for _ in 0..<timers.count {
+            guard let (_, target) = timers.popDue(at: now) else { break }
+            fire(target)
+        }
         readQueued()
         // After the commands that ended in this turn, so that only others are found.
         if orphansArePending { reapOrphans() }
@@ -380,6 +386,10 @@ public final class Supervisor {
             guard let process = processes[serial] else { return }
             process.timers.launch = nil
             launchIsLate(process)
+        case .asked(let serial):
+            guard let process = processes[serial] else { return }
+            process.timers.asked = nil
+            askedInVain(process)
         case .launchLine:
             advanceLaunchLine()
         case .launcher:
@@ -417,7 +427,7 @@ public final class Supervisor {
         let set = process.timers
         for case let id? in [
             set.timeout, set.queue, set.launch, set.kill, set.drain, set.sweep, set.terminate,
-            set.unkillable,
+            set.unkillable, set.asked,
         ] {
             timers.cancel(id)
         }

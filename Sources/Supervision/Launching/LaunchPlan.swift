@@ -77,6 +77,7 @@ struct LaunchPlanner {
             throw Refusal(.runAsDenied, "the supervisor may not become user '\(user.name)'")
         }
         let (directory, fallback) = directory(of: spec, user: user)
+        guard directory.utf8.count < Int(PATH_MAX) else { throw Self.tooLong(directory) }
         let environment = environment(of: spec, user: user)
         let arguments = arguments(of: spec, user: user)
         var plan = LaunchPlan(
@@ -88,6 +89,13 @@ struct LaunchPlanner {
         plan.paths = Self.candidates(for: arguments[0], path: environment["PATH"])
         try checkSize(plan)
         return plan
+    }
+
+    private static func tooLong(_ path: String) -> Refusal {
+        Refusal(
+            .cwdInvalid,
+            "the path of the working directory has \(path.utf8.count) bytes; the host takes at most"
+                + " \(PATH_MAX - 1)")
     }
 
     // MARK: Strings
@@ -103,6 +111,7 @@ struct LaunchPlanner {
         guard !spec.cwd.utf8.contains(0) else {
             throw Refusal(.cwdInvalid, "the working directory holds a NUL")
         }
+        guard spec.cwd.utf8.count < Int(PATH_MAX) else { throw Self.tooLong(spec.cwd) }
         let labels = spec.labels.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
         guard labels <= Self.mostLabelBytes else {
             throw Refusal(

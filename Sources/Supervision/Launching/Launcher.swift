@@ -103,9 +103,12 @@ final class Launcher {
 
     /// Kills a child that has not come to execute its command: it may have been stopped by its
     /// own user, or wait for a file system that does not answer.
+    /// One that was not made yet is not made any more.
     func killLate(_ ticket: UInt64) {
         for (number, slot) in slots where slot.ticket == ticket {
-            let pid = LaunchSlot.results(at: base(of: number)).pointee.pid
+            let launch = LaunchSlot.results(at: base(of: number))
+            launch.pointee.is_cancelled = true
+            let pid = launch.pointee.pid
             if pid > 0 { kill(pid, SIGKILL) }
         }
     }
@@ -179,6 +182,9 @@ final class Launcher {
             clinux_reap(descriptor.raw, false, &exit)
             return .failed(
                 step: step, code: launch.error, interpreter: interpreter(of: launch))
+        }
+        guard launch.pid > 0 else {
+            return .failed(step: CLINUX_STEP_CLONE, code: ECHILD, interpreter: "")
         }
         return .running(pid: launch.pid, pidfd: descriptor, fellBack: launch.fell_back)
     }

@@ -122,9 +122,15 @@ final class ResolverPool {
 
     private func dispatch(_ now: Instant, _ control: Int32) {
         guard !line.isEmpty, control >= 0 else { return }
-        for resolver in resolvers.values where resolver.question == nil {
+        for resolver in Array(resolvers.values) where resolver.question == nil {
             guard let next = line.first else { return }
-            if resolver.ask(next.question, now: now) { line.removeFirst() }
+            if resolver.ask(next.question, now: now) {
+                line.removeFirst()
+            } else {
+                // It has ended, and that is about to be told.
+                remove(resolver)
+                notBefore = max(notBefore, now + backoff.failed())
+            }
         }
         guard !line.isEmpty, now >= notBefore else { return }
         let slow = resolvers.values.count { resolver in
@@ -135,7 +141,12 @@ final class ResolverPool {
         let room = mostResolvers - resolvers.count
         for _ in 0..<min(room, max(1, slow), line.count) {
             guard let resolver = start(now, control), let next = line.first else { return }
-            if resolver.ask(next.question, now: now) { line.removeFirst() }
+            guard resolver.ask(next.question, now: now) else {
+                remove(resolver)
+                notBefore = now + max(backoff.failed(), Self.slowTime)
+                return
+            }
+            line.removeFirst()
         }
     }
 

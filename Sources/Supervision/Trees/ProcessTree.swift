@@ -93,9 +93,17 @@ final class Forest {
     /// A child could not be cloned into the cgroup of `tree`, which is discarded. Returns
     /// whether another try may go better: with another leaf, or, where this host has cgroups
     /// and lets nobody in, with trees that are kept together by marks from now on.
-    func abandonCgroup(of tree: ProcessTree, after code: Int32) -> Bool {
+    ///
+    /// - Parameter isLast: there will be no other try.
+    func abandonCgroup(of tree: ProcessTree, after code: Int32, isLast: Bool) -> Bool {
         guard case .cgroup(let leaf) = tree.bond else { return false }
         switch code {
+        case EINTR:
+            // The child was killed before it could do anything, as in a cgroup below one that was
+            // killed before (see `CgroupLeaf.wasKilled`).
+            cgroups?.discard(leaf)
+            if isLast { cgroups = nil }
+            return true
         case EBUSY, ENODEV, ENOENT:
             // Of this leaf alone: somebody has changed or removed it.
             cgroups?.discard(leaf)

@@ -23,7 +23,8 @@ final class TreeRegister {
             directory + Self.name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard raw >= 0 else { return nil }
         let file = FileDescriptor(owning: raw)
-        guard ftruncate(file.raw, off_t(byteCount)) == 0,
+        // With every block: a write to the mapping must find its page.
+        guard posix_fallocate(file.raw, 0, off_t(byteCount)) == 0,
             let mapping = mmap(
                 nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, file.raw, 0),
             mapping != UnsafeMutableRawPointer(bitPattern: -1)

@@ -85,6 +85,8 @@ public struct SupervisorLauncher: Sendable {
             return .listening
         }
         var status: Int32 = 0
+        // One that hangs before it has said anything owns no process yet.
+        if report == nil { kill(pid, SIGKILL) }
         while waitpid(pid, &status, 0) < 0, errno == EINTR {}
         return report ?? .failed(Self.end(status))
     }
@@ -93,13 +95,20 @@ public struct SupervisorLauncher: Sendable {
     private func firstLine(of reader: borrowing LinuxIO.FileDescriptor) -> String {
         var line: [UInt8] = []
         var byte: UInt8 = 0
-        while case .bytes = withUnsafeMutableBytes(of: &byte, { reader.read(into: $0) }) {
+        let deadline = Instant.now() + Self.longestStart
+        while true {
+            clinux_await_readable(reader.raw, max(0, (deadline - .now()).nanoseconds))
+            guard Instant.now() < deadline,
+                case .bytes = withUnsafeMutableBytes(of: &byte, { reader.read(into: $0) })
+            else { break }
             if byte == UInt8(ascii: "\n") { break }
             if line.count < Self.longestLineBytes { line.append(byte) }
         }
         return String(decoding: line, as: UTF8.self)
     }
 
+    /// A supervisor that has not said a word by then is given up.
+    private static let longestStart: Duration = .seconds(20)
     /// Two paths, the longest there are.
     private static let longestLineBytes = 8 << 10
 

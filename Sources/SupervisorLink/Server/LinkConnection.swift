@@ -2,15 +2,20 @@
 // process.
 
 import CLinux
+import DequeModule
 import Glibc
 import LinuxIO
 import ProcgateInternal
 import Protobuf
+import Supervision
 
 /// Not thread-safe.
 final class LinkConnection {
-    /// A gateway that leaves so many bytes unread is gone, or as good as.
-    static let mostQueuedBytes = 64 << 20
+    /// A gateway that leaves so many events unread is gone, or as good as. Most are small, and
+    /// large ones share what they tell with the process that they are about.
+    static let mostQueuedNotices = 256 << 10
+    /// Events are encoded up to so many bytes ahead of the socket.
+    private static let encodedBytes = 1 << 20
 
     let number: UInt64
     let descriptor: LinuxIO.FileDescriptor
@@ -29,6 +34,7 @@ final class LinkConnection {
     private var attaching: Attaching?
     /// There was more than a small read takes: the next one is large.
     private var isBusy = false
+    private var notices: Deque<Notice> = []
     private var output: [UInt8] = []
     private var sentCount = 0
 
@@ -59,6 +65,7 @@ final class LinkConnection {
     func end() {
         input = []
         output = []
+        notices = []
         sentCount = 0
         attaching = nil
         _ = shutdown(descriptor.raw, Int32(SHUT_RDWR))
@@ -149,8 +156,18 @@ final class LinkConnection {
 
     // MARK: Out
 
-    var hasOutput: Bool { sentCount < output.count }
-    var isOverfull: Bool { output.count - sentCount > Self.mostQueuedBytes }
+    var hasOutput: Bool { sentCount < output.count || !notices.isEmpty }
+    var isOverfull: Bool { notices.count > Self.mostQueuedNotices }
+
+    func append(_ notice: Notice) {
+        notices.append(notice)
+    }
+
+    private func encodeSome() {
+        while output.count - sentCount < Self.encodedBytes, let notice = notices.popFirst() {
+            append(Event(notice))
+        }
+    }
 
     func append(_ event: Event) {
         event.withEncoded { body in
@@ -172,6 +189,7 @@ final class LinkConnection {
     /// Sends what the socket takes. `false` where the link is broken.
     func flush() -> Bool {
         while hasOutput {
+            encodeSome()
             let sent = output.withUnsafeBytes {
                 clinux_send(
                     descriptor.raw, $0.baseAddress.map { $0 + sentCount }, $0.count - sentCount, -1)

@@ -164,6 +164,7 @@ extension StartRequest {
         owner = start.owner
         held = start.held
         joinsOnly = start.joinOnly
+        instance = start.instance
         if start.expiresAtNs > 0 {
             expiresAt = Instant(nanoseconds: Int64(clamping: start.expiresAtNs))
         }
@@ -188,6 +189,7 @@ extension StdinWrite {
         eof = write.eof
         offset = write.hasOffset ? write.offset : nil
         refusesTerminalEOF = write.refuseTerminalEof
+        resumes = write.resumes
     }
 }
 

@@ -169,7 +169,7 @@ final class LinkServer {
             let notices = supervisor.takeNotices()
             for (number, notice) in notices {
                 guard let link = links[number], link.isGreeted else { continue }
-                link.append(Event(notice))
+                link.append(notice)
                 if notice.canWait { late.insert(number) } else { unflushed.insert(number) }
             }
             takeLate()
@@ -255,7 +255,7 @@ final class LinkServer {
             $0.node = configuration.node
             $0.admission = Admission(supervisor.admissionState)
         }
-        link.append(.with { $0.kind = .welcome(welcome) })
+        link.append(Event.with { $0.kind = .welcome(welcome) })
         return link.sendFirst(with: supervisor.arena.readerDescriptor)
     }
 
@@ -324,7 +324,7 @@ final class LinkServer {
             $0.call = call.call
             $0.kind = kind
         }
-        link.append(.with { $0.kind = .reply(reply) })
+        link.append(Event.with { $0.kind = .reply(reply) })
         unflushed.insert(link.number)
     }
 }

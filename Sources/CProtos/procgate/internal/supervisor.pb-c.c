@@ -653,7 +653,7 @@ const ProtobufCMessageDescriptor procgate__internal__hello__descriptor =
   (ProtobufCMessageInit) procgate__internal__hello__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__start__field_descriptors[10] =
+static const ProtobufCFieldDescriptor procgate__internal__start__field_descriptors[11] =
 {
   {
     "spec",
@@ -775,12 +775,25 @@ static const ProtobufCFieldDescriptor procgate__internal__start__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "instance",
+    11,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__Start, instance),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__start__field_indices_by_name[] = {
   9,   /* field[9] = expires_at_ns */
   3,   /* field[3] = field_4 */
   7,   /* field[7] = follow */
   5,   /* field[5] = held */
+  10,   /* field[10] = instance */
   8,   /* field[8] = join_only */
   2,   /* field[2] = owner */
   6,   /* field[6] = policy */
@@ -791,7 +804,7 @@ static const unsigned procgate__internal__start__field_indices_by_name[] = {
 static const ProtobufCIntRange procgate__internal__start__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 10 }
+  { 0, 11 }
 };
 const ProtobufCMessageDescriptor procgate__internal__start__descriptor =
 {
@@ -801,7 +814,7 @@ const ProtobufCMessageDescriptor procgate__internal__start__descriptor =
   "Procgate__Internal__Start",
   "procgate.internal",
   sizeof(Procgate__Internal__Start),
-  10,
+  11,
   procgate__internal__start__field_descriptors,
   procgate__internal__start__field_indices_by_name,
   1,  procgate__internal__start__number_ranges,
@@ -1178,7 +1191,7 @@ const ProtobufCMessageDescriptor procgate__internal__retire_ack__descriptor =
   (ProtobufCMessageInit) procgate__internal__retire_ack__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor procgate__internal__write_stdin__field_descriptors[6] =
+static const ProtobufCFieldDescriptor procgate__internal__write_stdin__field_descriptors[7] =
 {
   {
     "process_id",
@@ -1252,6 +1265,18 @@ static const ProtobufCFieldDescriptor procgate__internal__write_stdin__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "resumes",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Procgate__Internal__WriteStdin, resumes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned procgate__internal__write_stdin__field_indices_by_name[] = {
   1,   /* field[1] = attached_bytes */
@@ -1260,11 +1285,12 @@ static const unsigned procgate__internal__write_stdin__field_indices_by_name[] =
   4,   /* field[4] = offset */
   0,   /* field[0] = process_id */
   5,   /* field[5] = refuse_terminal_eof */
+  6,   /* field[6] = resumes */
 };
 static const ProtobufCIntRange procgate__internal__write_stdin__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor procgate__internal__write_stdin__descriptor =
 {
@@ -1274,7 +1300,7 @@ const ProtobufCMessageDescriptor procgate__internal__write_stdin__descriptor =
   "Procgate__Internal__WriteStdin",
   "procgate.internal",
   sizeof(Procgate__Internal__WriteStdin),
-  6,
+  7,
   procgate__internal__write_stdin__field_descriptors,
   procgate__internal__write_stdin__field_indices_by_name,
   1,  procgate__internal__write_stdin__number_ranges,

@@ -153,10 +153,11 @@ struct  Procgate__Internal__Start
   uint64_t follow;
   uint64_t join_only;
   uint64_t expires_at_ns;
+  ProtobufCBinaryData instance;
 };
 #define PROCGATE__INTERNAL__START__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__start__descriptor) \
-    , NULL, {0,NULL}, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, 0 }
+    , NULL, {0,NULL}, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, 0, {0,NULL} }
 
 
 struct  Procgate__Internal__Get
@@ -248,10 +249,11 @@ struct  Procgate__Internal__WriteStdin
   uint64_t has_offset;
   uint64_t offset;
   uint64_t refuse_terminal_eof;
+  uint64_t resumes;
 };
 #define PROCGATE__INTERNAL__WRITE_STDIN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&procgate__internal__write_stdin__descriptor) \
-    , {0,NULL}, 0, 0, 0, 0, 0 }
+    , {0,NULL}, 0, 0, 0, 0, 0, 0 }
 
 
 struct  Procgate__Internal__Resize
