@@ -181,6 +181,7 @@ let package = Package(
             "GRPCWireTests",
             [
                 "GRPCWire", "HTTP2", "Protobuf", "GRPCProtos",
+                .product(name: "NIOEmbedded", package: "swift-nio"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ] + nio),
     ]

@@ -14,6 +14,10 @@ void clinux_keep_heap(size_t mapped, size_t kept) {
     mallopt(M_TRIM_THRESHOLD, (int)kept);
 }
 
+void clinux_return_heap(void) {
+    malloc_trim(0);
+}
+
 /// Of a segment that may be written to: the pages that never were, which are the file's still.
 /// pagemap tells, by bit 61 (a page of a file) of each present one (bit 63); see
 /// Documentation/admin-guide/mm/pagemap.rst.

@@ -24,11 +24,12 @@ public protocol BodySource: AnyObject {
     /// Copies exactly the bytes just announced. Called right after `available`.
     func copy(into destination: UnsafeMutableRawBufferPointer)
     /// The bytes just announced where they lie, to be sent from there instead of being copied:
-    /// called in place of `copy`, and as final. They stay as they are until the call that wrote
-    /// the session's output has returned. Nil: they must be copied.
+    /// called in place of `copy`, and as final. The source keeps them as they are until it is
+    /// asked for anything else or is released; the session keeps the source at least as long as
+    /// it uses the bytes. Nil: they must be copied.
     func lend(_ count: Int) -> UnsafeRawBufferPointer?
-    /// A copy of what completes the unit that has been begun; empty between two units. Asked for
-    /// once, when the source is given up before its end.
+    /// A copy of what completes the unit that has been begun; empty between two units, and where
+    /// that is too much to be kept. Asked for once, when the source is given up before its end.
     func rest() -> ByteBuffer
 }
 

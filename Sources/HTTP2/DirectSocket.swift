@@ -15,8 +15,6 @@ internal import NIOCore
 /// Confined to the channel's event loop.
 final class DirectSocket {
     private let descriptor: CInt
-    /// Writes of the channel that have not been done yet: what follows must wait behind them.
-    private var pendingWrites = 0
 
     /// Nil where the channel has no socket of its own.
     init?(of context: ChannelHandlerContext) {
@@ -28,22 +26,15 @@ final class DirectSocket {
         descriptor = found
     }
 
-    /// Whether the socket is still the channel's, and nothing waits in it.
-    func isReady(_ context: ChannelHandlerContext) -> Bool {
-        pendingWrites == 0 && context.channel.isActive
-    }
-
-    /// Writes `piece` with `lent` in between; the channel takes what the socket does not. Only
-    /// while it `isReady`. Returns how many bytes that are in all.
-    func write(
-        _ piece: ByteBuffer, _ lent: [LentBytes], _ context: ChannelHandlerContext
-    ) -> Int {
+    /// Writes `piece` with `lent` in between. Only while the channel has nothing queued. Returns
+    /// a copy of what the socket did not take; nil: it took all.
+    func write(_ piece: ByteBuffer, _ lent: [LentBytes]) -> ByteBuffer? {
         let count = piece.readableBytes + lent.reduce(0) { $0 + $1.bytes.count }
-        guard count > 0 else { return 0 }
+        guard count > 0 else { return nil }
         let written = piece.withUnsafeReadableBytes { bytes in
             lent.isEmpty ? send(bytes) : send(Self.parts(of: bytes, lent))
         }
-        guard written < count else { return count }
+        guard written < count else { return nil }
         var rest = ByteBufferAllocator().buffer(capacity: count - written)
         piece.withUnsafeReadableBytes { bytes in
             var skipped = written
@@ -53,17 +44,7 @@ final class DirectSocket {
                 rest.writeBytes(UnsafeRawBufferPointer(rebasing: part[start...]))
             }
         }
-        write(byChannel: rest, context)
-        return count
-    }
-
-    func write(byChannel bytes: ByteBuffer, _ context: ChannelHandlerContext) {
-        pendingWrites += 1
-        let promise = context.eventLoop.makePromise(of: Void.self)
-        promise.futureResult.assumeIsolatedUnsafeUnchecked().whenComplete { _ in
-            self.pendingWrites -= 1
-        }
-        context.writeAndFlush(NIOAny(bytes), promise: promise)
+        return rest
     }
 
     /// What goes out, in order, in one piece each.

@@ -56,9 +56,12 @@ public struct HTTP2Configuration: Sendable, Equatable {
     /// Bytes that the peer may send on one stream before they are consumed, unless its window
     /// is grown. That times ``maxConcurrentStreams`` is the most that a connection holds.
     public var streamWindowBytes = 1024 * 1024
-    /// Bytes that the peer may send on all streams together before they are received. Not held
-    /// back until they are consumed: streams that nobody reads would stop all others.
+    /// Bytes that the peer may send on all streams together before they are given back to it.
     public var connectionWindowBytes = 4 * 1024 * 1024
+    /// Bytes are given back to the connection's window as they are received, whatever becomes of
+    /// them: streams that nobody reads would stop all others. Else the owner does so, by
+    /// ``HTTP2Session/consumeConnection(_:)``.
+    public var creditsConnectionOnReceipt = true
     /// Largest frame that the peer may send.
     public var maxFrameBytes = 256 * 1024
     /// Largest DATA frame that this side sends, where the peer allows it.
@@ -68,6 +71,9 @@ public struct HTTP2Configuration: Sendable, Equatable {
     /// A field whose value changes with each call. It is kept out of the header block, so that
     /// blocks of calls that are otherwise alike can be shared. Lower case, nil: none.
     public var volatileField: String?
+    /// A server's: `:authority` may be a path, as peers of a unix socket send it. The codec's own
+    /// rules for requests are off then, and `RequestRules` take their place.
+    public var acceptsPathAsAuthority = false
     public var limits = HTTP2Limits()
 
     public init() {}

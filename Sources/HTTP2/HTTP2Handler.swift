@@ -22,7 +22,16 @@ public protocol HTTP2ConnectionDelegate: AnyObject {
     func floodFound(_ flood: HTTP2Flood)
     /// All of one read has been told.
     func batchEnded()
+    /// How many bytes may be produced now, of `limit` that usually are; at least 1.
+    func outputRoom(_ limit: Int) -> Int
+    /// So many bytes more, or fewer, wait for the socket to take them.
+    func waitingOutputChanged(by bytes: Int)
     func connectionClosed(_ error: (any Error)?)
+}
+
+extension HTTP2ConnectionDelegate {
+    public func outputRoom(_ limit: Int) -> Int { limit }
+    public func waitingOutputChanged(by bytes: Int) {}
 }
 
 /// The output buffer of one event loop, shared by its connections: mostly it is written at once.
@@ -66,6 +75,8 @@ public final class HTTP2Handler: ChannelInboundHandler {
     private let writesDirectly: Bool
     /// The socket that is written to without the channel; nil where something lies in between.
     private var socket: DirectSocket?
+    /// Writes of the channel that have not been done yet: what follows must wait behind them.
+    @exclusivity(unchecked) private var waitingWrites = 0
     @exclusivity(unchecked) private var context: ChannelHandlerContext?
     @exclusivity(unchecked) private var isReading = false
     @exclusivity(unchecked) private var isFlushing = false
@@ -223,7 +234,6 @@ public final class HTTP2Handler: ChannelInboundHandler {
         guard !isFlushing, !isReading, let context, isStarted else { return }
         isFlushing = true
         defer { isFlushing = false }
-        let limit = session.configuration.outputPieceBytes
         var written = 0
         while !isClosing, context.channel.isWritable {
             if written == Self.piecesAtOnce {
@@ -232,15 +242,18 @@ public final class HTTP2Handler: ChannelInboundHandler {
                 break
             }
             written += 1
+            let limit = delegate.outputRoom(session.configuration.outputPieceBytes)
             var piece = takeOutput(limit)
             var more = false
             let count: Int
             do throws(HTTP2Error) {
-                if let socket, socket.isReady(context) {
+                if let socket, waitingWrites == 0, context.channel.isActive {
                     var lent = outputBuffer.takeLent()
                     more = try session.write(into: &piece, lending: &lent, limit: limit)
-                    count = socket.write(piece, lent, context)
+                    let rest = socket.write(piece, lent)
+                    count = piece.readableBytes + lent.reduce(0) { $0 + $1.bytes.count }
                     outputBuffer.giveBack(&lent)
+                    if let rest { write(rest, to: context) }
                 } else {
                     more = try session.write(into: &piece, limit: limit)
                     count = piece.readableBytes
@@ -263,12 +276,17 @@ public final class HTTP2Handler: ChannelInboundHandler {
         if session.isTerminated { closeAfterLinger(context) }
     }
 
+    /// By way of the channel, which keeps what the socket does not take.
     private func write(_ piece: ByteBuffer, to context: ChannelHandlerContext) {
-        if let socket {
-            socket.write(byChannel: piece, context)
-        } else {
-            context.writeAndFlush(wrapOutboundOut(piece), promise: nil)
+        let count = piece.readableBytes
+        waitingWrites += 1
+        delegate.waitingOutputChanged(by: count)
+        let promise = context.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.assumeIsolatedUnsafeUnchecked().whenComplete { _ in
+            self.waitingWrites -= 1
+            self.delegate.waitingOutputChanged(by: -count)
         }
+        context.writeAndFlush(wrapOutboundOut(piece), promise: promise)
     }
 
     /// The loop's buffer where nobody else holds its storage, else a new one.

@@ -37,8 +37,10 @@ public enum HTTP2Event {
 public struct LentBytes {
     /// How many of the output buffer's readable bytes go before it.
     public let position: Int
-    /// Valid until the stream's source, or the session, is used again.
+    /// Valid until the session is used again, and as long as this value is kept.
     public let bytes: UnsafeRawBufferPointer
+    /// The source that the bytes belong to: its stream may have let go of it already.
+    let owner: any BodySource
 }
 
 /// One end of an HTTP/2 connection. Confined to one thread at a time.
@@ -75,6 +77,8 @@ public final class HTTP2Session {
     @exclusivity(unchecked) var violation: HTTP2ErrorCode?
     var highestPeerID: Int32 = 0
     var skippedIDs: [ClosedRange<Int32>] = []
+    /// Set where the codec does not check what requests are made of.
+    @exclusivity(unchecked) var rules: RequestRules?
     @exclusivity(unchecked) private var isLimitAnnounced = false
     @exclusivity(unchecked) private var events: [HTTP2Event] = []
     @exclusivity(unchecked) private var spareEvents: [HTTP2Event] = []
@@ -92,6 +96,7 @@ public final class HTTP2Session {
         collector = HeaderCollector(
             limitBytes: configuration.maxHeaderListBytes,
             volatileName: configuration.volatileField)
+        if role == .server, configuration.acceptsPathAsAuthority { rules = RequestRules() }
         raw = makeCodec()
         announce()
     }
@@ -127,6 +132,7 @@ public final class HTTP2Session {
             violation = .enhanceYourCalm
             append(.flood(.acknowledgements))
         }
+        if let found = tracker.violation { violate(found) }
         if let violation { terminate(violation) }
         violation = nil
     }
@@ -190,8 +196,9 @@ public final class HTTP2Session {
         lends && count >= Self.leastLentBytes && lent.count < Self.mostLent
     }
 
-    func lend(_ bytes: UnsafeRawBufferPointer) {
-        lent.append(LentBytes(position: output.readableBytes, bytes: bytes))
+    func lend(_ bytes: UnsafeRawBufferPointer, of owner: any BodySource) {
+        lent.append(
+            LentBytes(position: output.readableBytes, bytes: bytes, owner: owner))
         lentBytes += bytes.count
     }
 
@@ -358,13 +365,6 @@ public final class HTTP2Session {
         outputWanted?()
     }
 
-    /// Whether the peer's windows have no room for a byte of the stream's body.
-    func isBlocked(_ stream: HTTP2Stream) -> Bool {
-        guard let raw, !stream.isClosed, stream.hasStarted else { return false }
-        return nghttp2_session_get_remote_window_size(raw) <= 0
-            || nghttp2_session_get_stream_remote_window_size(raw, stream.id) <= 0
-    }
-
     /// Ends a stream whose body has been sent, ahead of the codec's asking for more.
     func sendTrailers(_ stream: HTTP2Stream, _ trailers: HeaderList) {
         guard let raw, !stream.isClosed else { return }
@@ -373,21 +373,10 @@ public final class HTTP2Session {
         outputWanted?()
     }
 
-    func consume(_ stream: HTTP2Stream, _ count: Int) {
-        guard let raw, count > 0 else { return }
-        let given = min(count, stream.unconsumedBytes)
-        stream.unconsumedBytes -= given
-        // The connection's window got them back on receipt.
-        nghttp2_session_consume_stream(raw, stream.id, given)
-        // A WINDOW_UPDATE is queued only once half of a window was taken.
-        if nghttp2_session_want_write(raw) != 0 { outputWanted?() }
-    }
-
-    func growWindow(_ stream: HTTP2Stream, to bytes: Int) {
-        guard let raw, !stream.isClosed, !stream.remoteEnded else { return }
-        nghttp2_session_set_local_window_size(
-            raw, UInt8(NGHTTP2_FLAG_NONE.rawValue), stream.id, Int32(clamping: bytes))
-        outputWanted?()
+    /// Frames but DATA that wait to be sent.
+    public var queuedFrames: Int {
+        guard let raw else { return 0 }
+        return nghttp2_session_get_outbound_queue_size(raw)
     }
 
     func reset(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) {

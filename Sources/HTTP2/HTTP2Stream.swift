@@ -30,6 +30,8 @@ public final class HTTP2Stream {
     @exclusivity(unchecked) var next: Unmanaged<HTTP2Stream>?
     @exclusivity(unchecked) var previous: Unmanaged<HTTP2Stream>?
     @exclusivity(unchecked) var unconsumedBytes = 0
+    /// Bytes of the body that its `content-length` has announced and that have not come.
+    var missingBytes: Int?
     @exclusivity(unchecked) var queue = ByteQueue()
     @exclusivity(unchecked) var source: (any BodySource)?
     @exclusivity(unchecked) var sourceAnnounced = false
@@ -171,13 +173,16 @@ public final class HTTP2Stream {
         return isEnded ? .end : .later
     }
 
-    /// What `nextBody` announced, where the source lends it; else it is to be copied.
-    func lendBody(_ count: Int) -> UnsafeRawBufferPointer? {
-        guard sourceAnnounced, !sourceIsLast, let lent = source?.lend(count) else { return nil }
+    /// What `nextBody` announced, where the source lends it, and the source; else it is to be
+    /// copied.
+    func lendBody(_ count: Int) -> (bytes: UnsafeRawBufferPointer, owner: any BodySource)? {
+        guard sourceAnnounced, !sourceIsLast, let source, let lent = source.lend(count) else {
+            return nil
+        }
         precondition(lent.count == count, "a body source lends other than it announced")
         sourceAnnounced = false
         sentBytes += count
-        return lent
+        return (lent, source)
     }
 
     /// Copies what `nextBody` announced.

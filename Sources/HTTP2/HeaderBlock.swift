@@ -17,6 +17,9 @@ public final class HeaderBlock {
         self.bytes = bytes
     }
 
+    /// Of the fields, and of what tells them apart.
+    public var byteCount: Int { bytes.count }
+
     /// The same fields, without an annotation.
     public func copy() -> HeaderBlock { HeaderBlock(bytes: bytes) }
 

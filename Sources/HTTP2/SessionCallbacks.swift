@@ -30,6 +30,7 @@ extension HTTP2Session {
         let limits = configuration.limits
         nghttp2_option_set_no_auto_window_update(option, 1)
         nghttp2_option_set_no_closed_streams(option, 1)
+        if rules != nil { nghttp2_option_set_no_http_messaging(option, 1) }
         nghttp2_option_set_max_outbound_ack(option, limits.unreadAcknowledgements)
         nghttp2_option_set_max_settings(option, limits.settingsEntries)
         nghttp2_option_set_max_continuations(option, limits.continuations)
@@ -80,6 +81,10 @@ extension HTTP2Session {
             raw, flags, 0, Int32(configuration.connectionWindowBytes))
     }
 
+    func violate(_ code: HTTP2ErrorCode) {
+        if violation == nil { violation = code }
+    }
+
     func note(_ kind: HTTP2Flood) {
         guard let flood = guardian.note(kind, now: now), violation == nil else { return }
         violation = .enhanceYourCalm
@@ -106,6 +111,19 @@ extension HTTP2Session {
         } else if skippedIDs.contains(where: { $0.contains(id) }) {
             violation = .protocolError
         }
+    }
+
+    /// Whether a HEADERS or DATA frame is one that its request may have, where the codec does
+    /// not say so.
+    func isWellFormed(_ stream: HTTP2Stream, _ header: nghttp2_frame_hd) -> Bool {
+        guard let rules else { return true }
+        let endsStream = header.flags & flagEndStream != 0
+        if header.type == typeHeaders {
+            guard rules.isComplete(endsStream: endsStream) else { return false }
+            if stream.headers == nil { stream.missingBytes = rules.contentLength }
+        }
+        guard let missing = stream.missingBytes else { return true }
+        return endsStream ? missing == 0 : missing >= 0
     }
 
     private static let skippedRangesKept = 16
@@ -165,6 +183,7 @@ private let beginFrameThunk: nghttp2_on_begin_frame_callback = { _, header, user
         if header.stream_id & 1 == 1 { session.noteHeaders(on: header.stream_id) }
     } else if header.type == typePriority {
         session.note(.priorities)
+        if header.stream_id == 0 { session.violate(.protocolError) }
     } else if header.type == typeWindowUpdate {
         // Here, as those of streams that are closed are told of nowhere else.
         session.note(.windowUpdates)
@@ -175,6 +194,7 @@ private let beginFrameThunk: nghttp2_on_begin_frame_callback = { _, header, user
 private let beginHeadersThunk: nghttp2_on_begin_headers_callback = { codec, frame, user in
     let session = session(user)
     session.collector.begin()
+    session.rules?.begin(trailers: frame?.pointee.headers.cat != NGHTTP2_HCAT_REQUEST)
     guard let frame, frame.pointee.hd.type == typeHeaders,
         frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST
     else { return 0 }
@@ -193,23 +213,34 @@ private let beginHeadersThunk: nghttp2_on_begin_headers_callback = { codec, fram
 }
 
 private let headerThunk: nghttp2_on_header_callback = {
-    _, _, name, nameCount, value, valueCount, _, user in
+    codec, frame, name, nameCount, value, valueCount, _, user in
     let session = session(user)
-    session.collector.append(
-        name: UnsafeRawBufferPointer(start: name, count: nameCount),
-        value: UnsafeRawBufferPointer(start: value, count: valueCount))
+    let name = UnsafeRawBufferPointer(start: name, count: nameCount)
+    let value = UnsafeRawBufferPointer(start: value, count: valueCount)
+    if let verdict = session.rules?.check(name: name, value: value), verdict != .keep {
+        guard verdict == .refuse, let frame else { return 0 }
+        resetMalformed(codec, frame.pointee.hd.stream_id)
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
+    }
+    session.collector.append(name: name, value: value)
     return session.collector.isBomb ? NGHTTP2_ERR_CALLBACK_FAILURE.rawValue : 0
+}
+
+private func resetMalformed(_ codec: OpaquePointer?, _ id: Int32) {
+    nghttp2_submit_rst_stream(
+        codec, UInt8(NGHTTP2_FLAG_NONE.rawValue), id, HTTP2ErrorCode.protocolError.rawValue)
 }
 
 private let dataThunk: nghttp2_on_data_chunk_recv_callback = {
     codec, _, id, bytes, count, user in
     let session = session(user)
-    // Only the stream's window waits for the bytes to be consumed: see the configuration.
-    nghttp2_session_consume_connection(codec, count)
-    guard let stream = stream(codec, id), let bytes, let start = session.input.baseAddress else {
-        return 0
+    let stream = stream(codec, id)
+    if stream == nil || session.configuration.creditsConnectionOnReceipt {
+        nghttp2_session_consume_connection(codec, count)
     }
+    guard let stream, let bytes, let start = session.input.baseAddress else { return 0 }
     stream.unconsumedBytes += count
+    if let missing = stream.missingBytes { stream.missingBytes = missing - count }
     session.append(
         .data(stream, offset: UnsafeRawPointer(bytes) - start, count: count))
     return 0
@@ -222,6 +253,10 @@ private let frameReceivedThunk: nghttp2_on_frame_recv_callback = { codec, frame,
     switch header.type {
     case typeHeaders, typeData:
         guard let stream = stream(codec, header.stream_id) else { return 0 }
+        guard session.isWellFormed(stream, header) else {
+            resetMalformed(codec, stream.id)
+            return 0
+        }
         if header.type == typeHeaders {
             session.finishHeaders(stream)
         } else if header.length > 0, header.length <= frame.pointee.data.padlen,
@@ -263,7 +298,8 @@ private let frameReceivedThunk: nghttp2_on_frame_recv_callback = { codec, frame,
         if session.role == .client { session.note(.windowUpdates) }
     case typeReset:
         // A server may reset what it answered early, and refuse what it cannot take.
-        if session.role == .server { session.note(.resets) }
+        guard session.role == .server else { return 0 }
+        session.note(.resets)
     default:
         break
     }
@@ -365,7 +401,7 @@ private let sendDataThunk: nghttp2_send_data_callback = {
     let session = session(user)
     if session.canLend(count), let lent = stream.lendBody(count) {
         session.output.writeBytes(UnsafeRawBufferPointer(start: frameHeader, count: 9))
-        session.lend(lent)
+        session.lend(lent.bytes, of: lent.owner)
     } else {
         session.output.writeWithUnsafeMutableBytes(minimumWritableBytes: 9 + count) { room in
             room.baseAddress!.copyMemory(from: frameHeader, byteCount: 9)

@@ -9,6 +9,12 @@ public enum MemoryPolicy {
         clinux_keep_heap(1 << 20, 8 << 20)
     }
 
+    /// Returns the heap's free memory to the system. Takes milliseconds where that is much: not
+    /// to be called on an event loop.
+    public static func returnFreeMemory() {
+        clinux_return_heap()
+    }
+
     /// Start-up runs through code, and reads tables, that nothing needs afterwards: two thirds
     /// of what an idle process has resident. To be called once it serves.
     /// - Parameter isAlone: there is no other thread.

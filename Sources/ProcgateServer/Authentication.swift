@@ -41,6 +41,11 @@ struct Authentication: Sendable {
             [geteuid(), 0].map { ($0, UserNames.name(of: $0)) }, uniquingKeysWith: { $1 })
     }
 
+    /// Whether `caller(of:)` would find one, for methods that serve everybody.
+    func knowsCaller(of call: ServerCall) -> Bool {
+        (try? caller(of: call)) != nil
+    }
+
     /// A token that comes with the call decides alone; without one it is the peer's user or
     /// certificate. Throws UNAUTHENTICATED with TOKEN_INVALID.
     func caller(of call: ServerCall) throws(GRPCStatus) -> Caller {

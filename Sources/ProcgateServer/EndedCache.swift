@@ -1,5 +1,5 @@
 // The records of processes that have ended, encoded once: what GetProcess and Wait are
-// asked for most. Bounded; the oldest half gives way.
+// asked for most. Bounded in number and in bytes; the oldest half gives way.
 
 import NIOCore
 import ProcgateV1
@@ -19,27 +19,45 @@ struct EndedCache {
     }
 
     private let capacity: Int
+    private let capacityBytes: Int
     private var recent: [String: Entry] = [:]
+    private var recentBytes = 0
     private var older: [String: Entry] = [:]
 
-    /// - Parameter capacity: entries kept at most, twice over.
-    init(capacity: Int) {
+    /// - Parameters:
+    ///   - capacity: entries kept at most, twice over.
+    ///   - capacityBytes: of their encodings, twice over.
+    init(capacity: Int, capacityBytes: Int) {
         self.capacity = capacity
+        self.capacityBytes = capacityBytes
     }
 
-    subscript(id: String) -> Entry? {
-        get { recent[id] ?? older[id] }
-        set {
-            recent[id] = newValue
-            if newValue == nil { older[id] = nil }
-            guard recent.count > capacity else { return }
-            older = recent
-            recent = [:]
+    subscript(id: String) -> Entry? { recent[id] ?? older[id] }
+
+    mutating func add(_ process: Process) {
+        let entry = Entry(process)
+        let bytes = entry.response.readableBytes
+        remove(process.id)
+        // A large one would cost many others their places.
+        guard bytes <= capacityBytes / 64 else { return }
+        recent[process.id] = entry
+        recentBytes += bytes
+        guard recent.count > capacity || recentBytes > capacityBytes else { return }
+        older = recent
+        recent = [:]
+        recentBytes = 0
+    }
+
+    mutating func remove(_ id: String) {
+        if let entry = recent.removeValue(forKey: id) {
+            recentBytes -= entry.response.readableBytes
         }
+        older[id] = nil
     }
 
     mutating func removeAll() {
         recent = [:]
+        recentBytes = 0
         older = [:]
     }
 }

@@ -8,6 +8,7 @@ public import NIOCore
 import NIOPosix
 import ProcgateInternal
 import ProcgateV1
+import Protobuf
 public import SupervisorLink
 
 /// Why a gateway could not start: one line for who starts it.
@@ -34,6 +35,10 @@ public struct GatewayConfiguration: Sendable {
     public var eventLoopCount = System.coreCount
     public var maxConnections = 1_024
     public var maxStreams = 1_024
+    /// Of requests and responses of all connections together.
+    public var maxBufferMemory = 256 << 20
+    /// Returns free memory to the system; called on a thread of its own.
+    public var returnFreeMemory: (@Sendable () -> Void)?
     /// How long calls may go on after `drain`.
     public var drainTimeout = TimeAmount.seconds(30)
     /// The options that a supervisor is started with, to be compared with those of one that runs.
@@ -339,7 +344,16 @@ public final class Gateway: Sendable {
         server.limits.connections = configuration.maxConnections
         server.limits.keepAliveInterval =
             configuration.policy.keepAlive > .zero ? configuration.policy.keepAlive : nil
+        server.limits.memoryBytes = configuration.maxBufferMemory
         server.http2.maxConcurrentStreams = configuration.maxStreams
+        server.decodingFailure = startFailure
+        if let returnFreeMemory = configuration.returnFreeMemory {
+            server.memoryObserver = {
+                NIOThreadPool.singleton.submit { state in
+                    if case .active = state { returnFreeMemory() }
+                }
+            }
+        }
         let log = CallLog(logger: logger)
         if let metrics { server.beginObserver = { metrics.callBegan() } }
         server.observer = { call in
@@ -351,5 +365,18 @@ public final class Gateway: Sendable {
             metrics?.record(event)
         }
         return server
+    }
+
+    /// Of a request that takes more memory than any may: one that starts a process has more
+    /// arguments than the kernel takes.
+    private static func startFailure(_ message: String, _ error: ProtobufError) -> GRPCStatus? {
+        let starts = [
+            ExecRequest.fullName, StartProcessRequest.fullName, AttachRequest.fullName,
+        ]
+        guard error == .tooLarge, starts.contains(message) else { return nil }
+        return .refusal(
+            .argumentsTooLong,
+            "arguments, environment and labels take more than "
+                + "\(ProtobufLimits.memoryBytes >> 20) MiB of memory")
     }
 }

@@ -11,7 +11,7 @@ extension Worker {
     func router(
         _ authentication: Authentication, _ health: HealthService
     ) -> ServiceRouter {
-        var methods = health.methods
+        var methods = health.methods.map { $0.limitingStrangers(by: authentication) }
         for method in Self.processMethods {
             let answer = method.answer(self)
             methods.append(
@@ -58,6 +58,27 @@ extension Worker {
             guard failures.fails(call.peer) else { throw error }
             throw .refusal(
                 .authenticationThrottled, "too many failed authentications; try again later")
+        }
+    }
+}
+
+extension ServerMethod {
+    /// Streams of strangers on one connection: a load balancer has one or two.
+    private static let strangersStreams = 16
+
+    /// The same method, of which a caller without a token has few calls on a connection.
+    fileprivate func limitingStrangers(by authentication: Authentication) -> ServerMethod {
+        let handler = handler
+        return ServerMethod(path: path, kind: kind, maxMessageBytes: maxMessageBytes) { call in
+            guard
+                authentication.knowsCaller(of: call)
+                    || call.enterAsGuest(limit: Self.strangersStreams)
+            else {
+                throw GRPCStatus(
+                    .resourceExhausted,
+                    "more than \(Self.strangersStreams) calls without a token on one connection")
+            }
+            try await handler(call)
         }
     }
 }

@@ -3,8 +3,8 @@
 
 import Logging
 import NIOCore
-import ProcgateInternal
 import NIOPosix
+import ProcgateInternal
 import SupervisorLink
 import Synchronization
 

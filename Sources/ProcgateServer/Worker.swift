@@ -25,8 +25,9 @@ final class Worker: @unchecked Sendable {
     private(set) var link: SupervisorLink?
     private(set) var watchers: [ObjectIdentifier: WatchFeed] = [:]
     private var isWatching = false
-    private var ended = EndedCache(capacity: 1_024)
+    private var ended = EndedCache(capacity: 1_024, capacityBytes: 4 << 20)
     private var idle: KeepAliveList
+    let replies = ReplyGate()
     /// Of those who could not say who they are; shared by all loops.
     let failures: FailureLimiter
     /// Shared by all loops, too.
@@ -164,8 +165,30 @@ final class Worker: @unchecked Sendable {
     /// Follows a process's log. What comes back is to be read, and closed.
     func follow(_ processID: String) async throws(GRPCStatus) -> Following {
         let follow = Follow.with { $0.processId = processID }
-        return try await reply { link, completion in
+        return try await ask(for: .process) { link, completion in
             link.follow(.follow(follow), completion: completion)
+        }
+    }
+
+    /// Sends a command that is answered at once, perhaps with much. It is not given up when the
+    /// call is cancelled: its reply is on its way, and counts until it has come.
+    func ask<Value: Sendable>(
+        for weight: ReplyGate.Weight,
+        by send: (
+            SupervisorLink, @escaping (Result<Value, SupervisorError>) -> Void
+        ) -> UInt64
+    ) async throws(GRPCStatus) -> Value {
+        if !replies.enterNow(weight) { await replies.enter(weight) }
+        defer { replies.leave(weight) }
+        if Task.isCancelled { throw .supervisor(.abandoned) }
+        let link = try liveLink()
+        let result = await withCheckedContinuation { continuation in
+            _ = send(link) { continuation.resume(returning: $0) }
+        }
+        do throws(SupervisorError) {
+            return try result.get()
+        } catch {
+            throw .supervisor(error)
         }
     }
 
@@ -190,15 +213,16 @@ final class Worker: @unchecked Sendable {
         }
     }
 
-    /// Sends a command that names a process, whose reply is the process as it stands. Where it
-    /// has ended it is remembered, in the order in which the supervisor has spoken: it may be
-    /// forgotten by what the supervisor says next.
-    func processCommand(_ kind: Command.Kind) async throws(GRPCStatus) -> Process {
-        let reply = try await reply { link, completion in
+    /// A process as it stands.
+    func process(_ id: String) async throws(GRPCStatus) -> Process {
+        try await askForProcess(.get(.with { $0.processId = id }))
+    }
+
+    /// As `processCommand`, of a command that is answered at once.
+    func askForProcess(_ kind: Command.Kind) async throws(GRPCStatus) -> Process {
+        let reply = try await ask(for: .process) { link, completion in
             link.send(kind) { [self] result in
-                if case .success(.process(let reply)) = result, let process = reply.process {
-                    remember(process)
-                }
+                remember(result)
                 completion(result)
             }
         }
@@ -206,6 +230,40 @@ final class Worker: @unchecked Sendable {
             throw Self.unexpectedReply
         }
         return process
+    }
+
+    private func remember(_ result: Result<Reply.Kind, SupervisorError>) {
+        if case .success(.process(let reply)) = result, let process = reply.process {
+            remember(process)
+        }
+    }
+
+    /// Sends a command that names a process, whose reply is the process as it stands. Where it
+    /// has ended it is remembered, in the order in which the supervisor has spoken: it may be
+    /// forgotten by what the supervisor says next.
+    func processCommand(_ kind: Command.Kind) async throws(GRPCStatus) -> Process {
+        let reply = try await reply { link, completion in
+            link.send(kind) { [self] result in
+                remember(result)
+                completion(result)
+            }
+        }
+        guard case .process(let reply) = reply, let process = reply.process else {
+            throw Self.unexpectedReply
+        }
+        return process
+    }
+
+    /// Answers with a process, the first time with `known`. While there is no room for the answer
+    /// nothing of it is kept: the process is asked for again then.
+    func send<Response: ProtobufMessage>(
+        _ known: Process, by call: ServerCall, as response: (Process) -> Response
+    ) async throws(GRPCStatus) {
+        if try call.sendNow(response(known)) { return }
+        let id = known.id
+        try await call.send { () async throws(GRPCStatus) -> Response in
+            response(try await process(id))
+        }
     }
 
     static let unexpectedReply = GRPCStatus(
@@ -222,7 +280,7 @@ final class Worker: @unchecked Sendable {
         guard process.status.hasEnded, !process.descendantsAlive, process.expiresAt > 0 else {
             return
         }
-        ended[process.id] = EndedCache.Entry(process)
+        ended.add(process)
     }
 
     // MARK: Idle streams
@@ -258,12 +316,12 @@ final class Worker: @unchecked Sendable {
     private func observer() -> SupervisorLink.Observer {
         SupervisorLink.Observer(
             changed: { [self] process in
-                ended[process.id] = nil
+                ended.remove(process.id)
                 for feed in watchers.values { feed.changed(process) }
             },
-            outputForgotten: { [self] id in ended[id] = nil },
+            outputForgotten: { [self] id in ended.remove(id) },
             forgotten: { [self] id, _ in
-                ended[id] = nil
+                ended.remove(id)
                 for feed in watchers.values { feed.deleted(id) }
             },
             admissionChanged: { [self] in keeper.admissionChanged(on: eventLoop, link?.admission) },

@@ -134,7 +134,9 @@ private let commandGroups = [
     CommandGroup(
         name: "Control",
         subcommands: [Stdin.self, SignalCommand.self, Stop.self, Remove.self]),
-    CommandGroup(name: "Gateway", subcommands: [
+    CommandGroup(
+        name: "Gateway",
+        subcommands: [
             Serve.self, Supervise.self, Info.self, CordonCommand.self, Uncordon.self,
         ]),
 ]

@@ -195,9 +195,9 @@ import Testing
     @Test func messagesBeyondAConnectionsRoomWaitTheirTurn() async throws {
         var configuration = ServerConfiguration()
         configuration.limits.messageBytes = 300_000
-        configuration.limits.bufferedBytes = 0
+        configuration.limits.connectionMemoryBytes = 8 * 1024 * 1024
         try await withChannel([CallTests.echo], configuration: configuration) { channel in
-            // Room for two at once.
+            // There is room for six megabytes of them, and for the beginnings of the others.
             let letter = Letter("", bytes: [UInt8](repeating: 5, count: 250_000))
             try await withThrowingTaskGroup(of: Letter.self) { group in
                 for _ in 0..<30 {
@@ -210,7 +210,7 @@ import Testing
 
     @Test func aStreamWithoutRoomToGrowGoesOn() async throws {
         var configuration = ServerConfiguration()
-        configuration.limits.bufferedBytes = 0
+        configuration.limits.connectionMemoryBytes = 0
         let join = ServerMethod(Post.join) { call in
             var count = 0
             while let letter = try await call.next(Letter.self) { count += letter.value.count }

@@ -85,9 +85,6 @@ import Testing
         try flood(
             RawFrame(type: 8, stream: 1, payload: [0, 0, 0, 1]),
             limit: HTTP2Limits().windowUpdates.burst, .windowUpdates, opening: closing)
-        try flood(
-            RawFrame(type: 0, stream: 1), limit: HTTP2Limits().emptyData.burst, .emptyData,
-            opening: closing)
     }
 
     @Test func anAnsweredPingIsNoFlood() throws {
@@ -183,6 +180,52 @@ import Testing
         try server.receive(RawFrame.request(5).bytes)
         try server.receive(RawFrame.request(3).bytes)
         #expect(try goAway(server) == .protocolError)
+    }
+
+    @Test(arguments: [
+        RawFrame(type: 2, stream: 0, payload: [0, 0, 0, 1, 16]),
+        RawFrame(type: 2, stream: 7, payload: [0x80, 0, 0, 7, 16]),
+    ])
+    func aPriorityOfNothingEndsTheConnection(priority: RawFrame) throws {
+        let whole = try server()
+        try whole.receive(priority.bytes)
+        #expect(try goAway(whole) == .protocolError)
+        let inPieces = try server()
+        for byte in priority.bytes { try inPieces.receive([byte]) }
+        #expect(try goAway(inPieces) == .protocolError)
+    }
+
+    @Test func aPriorityOfAnotherStreamIsPassedOver() throws {
+        let server = try server()
+        try server.receive(RawFrame(type: 2, stream: 7, payload: [0, 0, 0, 5, 16]).bytes)
+        #expect(try goAway(server) == nil)
+    }
+
+    @Test(arguments: [
+        RawFrame(type: 0, flags: 1, stream: 1, payload: [1]), RawFrame.request(1),
+    ])
+    func nothingFollowsAPeersLastFrame(late: RawFrame) throws {
+        let answered = try server()
+        try answered.receive(RawFrame.request(1).bytes)
+        try #require(answered.streams[1]).respondOnly(.response)
+        #expect(try goAway(answered) == nil)
+        try answered.receive(late.bytes)
+        #expect(try goAway(answered) == .streamClosed)
+
+        let reset = try server()
+        try reset.receive(RawFrame.request(1, ends: false).bytes)
+        try reset.receive(RawFrame(type: 3, stream: 1, payload: [0, 0, 0, 8]).bytes)
+        try reset.receive(late.bytes)
+        #expect(try goAway(reset) == .streamClosed)
+    }
+
+    @Test func whatCrossesAnEarlyAnswerIsPassedOver() throws {
+        let server = try server()
+        try server.receive(RawFrame.request(1, ends: false).bytes)
+        try #require(server.streams[1]).respondOnly(.response)
+        _ = try server.output()
+        try server.receive(RawFrame(type: 0, flags: 1, stream: 1, payload: [1]).bytes)
+        #expect(try goAway(server) == nil)
     }
 
     /// A server that allows two streams, with three open.

@@ -51,6 +51,25 @@ import Testing
         #expect(count < 4096 ? lent == 0 : lent > count / 2)
     }
 
+    /// The stream lets go of a source that is at its end while the bytes are still to be written.
+    @Test func whatIsLentOutlivesItsStream() throws {
+        weak var source: Memory?
+        var buffer = ByteBuffer()
+        var lent: [LentBytes] = []
+        let pair: Pair
+        do {
+            let memory = Memory(10_000)
+            source = memory
+            pair = try streaming(memory)
+        }
+        _ = try pair.server.session.write(into: &buffer, lending: &lent, limit: 64 * 1024)
+        pair.server.note()
+        #expect(pair.server.told.contains(.bodySent(1)))
+        #expect(lent.flatMap { Array($0.bytes) } == source?.bytes)
+        lent.removeAll()
+        #expect(source == nil)
+    }
+
     @Test func theStatusLeavesWithTheLastBytes() throws {
         let pair = try streaming(Memory(100))
         try pair.client.receive(try piece(of: pair.server).bytes)

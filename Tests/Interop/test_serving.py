@@ -109,7 +109,7 @@ def test_help_names_every_option_of_serve():
     for option in (
         "listen token-file no-token tls-certificate tls-key tls-client-ca state-directory "
         "default-user allow-user shell max-running max-queued grace-period resume-window "
-        "retain-bytes retain-time max-output-memory max-message-bytes max-connections max-streams "
+        "retain-bytes retain-time max-output-memory max-message-bytes max-buffer-memory max-connections max-streams "
         "keep-alive drain-timeout keep-processes metrics-listen log-level log-format"
     ).split():
         assert f"--{option}" in text, option
@@ -128,6 +128,7 @@ def test_help_names_every_command():
     [
         "nothing",
         "serve --nothing",
+        "serve --max-buffer-memory 1KiB",
         "serve extra",
         "serve --max-running many",
         "serve --max-running -1",

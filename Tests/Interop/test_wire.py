@@ -6,12 +6,13 @@ import socket
 import struct
 import urllib.parse
 
+import grpc
 import hpack
 import hyperframe.frame as frames
 import pytest
 from google.rpc import status_pb2
 
-from contract import EXITED, Code, MiB, exec_request, info, pb, refused, run, start, stop
+from contract import EXITED, Code, MiB, Stub, exec_request, info, pb, refused, run, start, stop
 from gateway import alive, gateway
 from wire import PREFACE, SERVICE, Connection, grpc_headers, message, raw_frame
 
@@ -384,12 +385,62 @@ def test_frames_that_break_http2_end_their_connection_alone(shared):
         "WINDOW_UPDATE by 0": raw_frame(8, bytes(4), 0),
         "WINDOW_UPDATE past the largest": raw_frame(8, struct.pack(">I", 2**31 - 1), 0),
         "CONTINUATION of nothing": raw_frame(9, headers, 1, end_headers),
+        "PRIORITY of no stream": raw_frame(2, struct.pack(">IB", 3, 16), 0),
+        "PRIORITY of a stream that depends on itself": raw_frame(2, struct.pack(">IB", 7, 16), 7),
         "a frame beyond the largest": raw_frame(0, bytes(20_000), 1),
     }
     for name, frame in bad.items():
         with Connection(shared.address, shared.token) as connection:
             connection.send(frame)
             assert connection.ends(), name
+
+
+@pytest.mark.parametrize("late", ["DATA", "HEADERS"])
+@pytest.mark.parametrize("end", ["answered", "reset", "reset in one write"])
+def test_nothing_follows_a_streams_last_frame(shared, late, end):
+    """h2spec 5.1/8, 9, 11 and 12: STREAM_CLOSED."""
+    with Connection(shared.address, shared.token) as connection:
+        frame = frames.DataFrame(1, b"late")
+        if late == "HEADERS":
+            block = hpack.Encoder().encode(grpc_headers(SERVICE + "GetGateway", shared.token))
+            frame = frames.HeadersFrame(1, block, flags=["END_HEADERS", "END_STREAM"])
+        if end == "answered":
+            assert connection.call(SERVICE + "GetGateway").status == 0
+            connection.frame(frame)
+        else:
+            connection.open(SERVICE + "GetGateway")
+            reset = frames.RstStreamFrame(1, 8)
+            if end == "reset":
+                connection.frame(reset)
+                connection.frame(frame)
+            else:
+                connection.frame(reset, frame)
+        assert connection.ends()
+        assert connection.goaway == 5
+
+
+@pytest.mark.parametrize("authority", ["{path}", "%2Frun%2Fapi.sock", "localhost"])
+def test_over_a_unix_socket_the_authority_may_be_its_path(tmp_path, authority):
+    path = str(tmp_path / "api.sock")
+    authority = authority.format(path=path)
+    with gateway("--listen", f"unix:{path}") as g:
+        with Connection(f"unix:{path}") as connection:
+            assert connection.call(SERVICE + "GetGateway", _authority=authority).status == 0
+            # What else makes a request malformed still does.
+            for wrong in ({"_authority": "a b"}, {"_path": "x"}, {"connection": "close"}):
+                assert connection.call(SERVICE + "GetGateway", **wrong).reset == 1
+            assert connection.call(SERVICE + "GetGateway", _authority=authority).status == 0
+        channel = grpc.insecure_channel(
+            f"unix:{path}", options=[("grpc.default_authority", authority)]
+        )
+        with channel:
+            assert info(Stub(channel, [], deadline=10)).version
+        g.has_not_crashed()
+
+
+def test_over_tcp_an_authority_is_no_path(shared):
+    with Connection(shared.address, shared.token) as connection:
+        assert connection.call(SERVICE + "GetGateway", _authority="/run/api.sock").reset == 1
 
 
 def test_a_random_storm_of_frames_harms_nobody(shared):

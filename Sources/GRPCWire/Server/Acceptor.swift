@@ -24,7 +24,7 @@ struct Acceptor: Sendable {
     private static let backlog: Int32 = 1024
     private static let smallestRead = 2048
     private static let firstRead = 4096
-    private static let largestRead = 256 * 1024
+    private static let largestRead = 64 * 1024
 
     func bind(_ listener: Listener, group: any EventLoopGroup) async throws -> any Channel {
         let tls = listener.tls
@@ -42,7 +42,6 @@ struct Acceptor: Sendable {
                 value: AdaptiveRecvByteBufferAllocator(
                     minimum: Self.smallestRead, initial: Self.firstRead, maximum: Self.largestRead)
             )
-            .childChannelOption(.allowRemoteHalfClosure, value: true)
             .serverChannelInitializer { channel in
                 // Without a free descriptor it waits a second, rather than to spin.
                 channel.eventLoop.makeCompletedFuture {
@@ -106,9 +105,12 @@ struct Acceptor: Sendable {
         isCleartext: Bool = false
     ) throws {
         let connection = ServerConnection(services: services, peer: peer)
+        var http2 = services.configuration.http2
+        // Over a unix socket clients may name its path: grpc-java does so by itself.
+        http2.acceptsPathAsAuthority = peer.host == PeerIdentity.unixHost
         try channel.pipeline.syncOperations.addHandler(
             HTTP2Handler(
-                role: .server, configuration: services.configuration.http2,
+                role: .server, configuration: http2,
                 output: services.output, writesDirectly: isCleartext, delegate: connection))
     }
 
@@ -117,7 +119,7 @@ struct Acceptor: Sendable {
             let port = remote.port
         else {
             let path = channel.localAddress?.pathname ?? ""
-            var peer = PeerIdentity(address: "unix:\(path)", host: "unix")
+            var peer = PeerIdentity(address: "unix:\(path)", host: PeerIdentity.unixHost)
             peer.unix = credentials(channel)
             return peer
         }

@@ -2,6 +2,7 @@
 // them, and none needs to wait for their end. Knows no message.
 
 public import HTTP2
+public import NIOCore
 
 /// What a handler leaves behind when it returns before its call is over.
 struct Handover {
@@ -56,6 +57,18 @@ extension ServerCall {
         stream.detachSource()
         if let failure { throw failure }
         if Task.isCancelled { throw GRPCStatus(.cancelled, "the task ended") }
+    }
+
+    /// One encoded message as it goes out: with its prefix, compressed where the call is. For
+    /// a ``stream(_:)``'s source.
+    public func framed(_ message: ByteBuffer) -> ByteBuffer {
+        let isCompressed = announcedCompression == .gzip
+        var body = isCompressed ? message.withUnsafeReadableBytes { pack($0) } : message
+        var framed = ByteBufferAllocator().buffer(capacity: 5 + body.readableBytes)
+        framed.writeInteger(isCompressed ? 1 : 0, as: UInt8.self)
+        framed.writeInteger(UInt32(body.readableBytes))
+        framed.writeBuffer(&body)
+        return framed
     }
 
     /// The source given to ``handOver(_:status:whenOver:)`` or ``stream(_:)`` has more.

@@ -44,11 +44,13 @@ public final class GRPCServer: Sendable {
         var configuration = configuration
         configuration.http2.volatileField = "grpc-timeout"
         let settled = configuration
+        let memory = makeMemory(configuration, group)
         var services: [LoopServices] = []
         for loop in group.makeIterator() {
             services.append(
                 try await loop.submit {
-                    LoopServices(loop, router: makeRouter(loop), configuration: settled)
+                    LoopServices(
+                        loop, router: makeRouter(loop), configuration: settled, memory: memory)
                 }.get())
         }
         let population = Population(limit: configuration.limits.connections)
@@ -79,6 +81,21 @@ public final class GRPCServer: Sendable {
         return GRPCServer(
             addresses: addresses, listening: channels, sockets: sockets, services: services,
             population: population)
+    }
+
+    private static func makeMemory(
+        _ configuration: ServerConfiguration, _ group: any EventLoopGroup
+    ) -> BufferMemory {
+        guard let observer = configuration.memoryObserver else {
+            return BufferMemory(limitBytes: configuration.limits.memoryBytes)
+        }
+        let loop = group.next()
+        return BufferMemory(limitBytes: configuration.limits.memoryBytes) { memory in
+            // Whoever has released it has let go of it by then.
+            loop.scheduleTask(in: .seconds(1)) {
+                if memory.shouldReturnNow() { observer() }
+            }
+        }
     }
 
     /// Connections open now.

@@ -1,15 +1,16 @@
-// How much a caller may send ahead of its handler. Streams begin with a small window, since a
-// peer may have a thousand of them; what they hold beyond it is counted for the connection.
+// How much a caller may send ahead of its handler. Connections and streams begin with small
+// windows, since a peer may have a thousand streams; a large message is let in only when the
+// connection has room for all of it.
 
-/// One call's share of what its connection holds.
+/// One call's window, and what its connection has set aside for it.
 struct RequestWindow {
     /// The stream's window.
     fileprivate var bytes: Int
-    /// What the window has grown by at the connection's charge; given back when the stream closes.
+    /// What the window has grown by: it counts whether it has come or not.
     fileprivate(set) var grownBytes = 0
-    /// What the message under way has of the connection's budget.
-    fileprivate var reservedBytes = 0
-    fileprivate var waitsForBudget = false
+    /// The message under way has room for all of it.
+    fileprivate(set) var isReserved = false
+    fileprivate var waitsForRoom = false
     /// How many bytes must have come before the window may grow.
     fileprivate var growsAt: Int
 
@@ -23,7 +24,7 @@ struct RequestWindow {
         isCharged || receivedBytes >= growsAt
     }
 
-    var isCharged: Bool { reservedBytes > 0 || waitsForBudget }
+    var isCharged: Bool { isReserved || waitsForRoom }
 }
 
 extension ServerCall {
@@ -32,26 +33,30 @@ extension ServerCall {
     func awaitMessage() {
         let pending = reader.pendingBytes
         // Up to half a window may be owed to the peer without its having been told.
-        guard pending > window.bytes / 2, window.reservedBytes == 0 else {
+        guard pending > window.bytes / 2, !window.isReserved else {
             stream.consume(reader.credit(isWaiting: true))
             return
         }
-        guard !window.waitsForBudget else { return }
-        if connection.reserve(pending, for: self) {
+        guard !window.waitsForRoom else { return }
+        // All of it, be some here already: that is released as it is counted anew.
+        let isTaken = connection.memory.take(pending, for: self) { [unowned self] in
             reserved(pending)
-        } else {
-            window.waitsForBudget = true
         }
+        if isTaken { reserved(pending) } else { window.waitsForRoom = true }
     }
 
     /// The connection has room for the message under way.
-    func reserved(_ bytes: Int) {
-        window.waitsForBudget = false
-        window.reservedBytes = bytes
+    private func reserved(_ bytes: Int) {
+        window.waitsForRoom = false
+        window.isReserved = true
+        bufferedCharge += bytes
+        reader.makeRoom()
+        settleBuffered()
         let target = min(bytes, connection.services.configuration.limits.grownWindowBytes)
         // Nothing follows the message of such a call, so that its window is its own.
         if takesOneMessage, target > window.bytes {
             window.bytes = target
+            connection.growWindow()
             stream.growWindow(to: target)
         }
         stream.consume(reader.credit(isWaiting: true))
@@ -66,24 +71,29 @@ extension ServerCall {
         let most = connection.services.configuration.limits.grownWindowBytes
         guard !isLast, !takesOneMessage, most > window.bytes else { return }
         let growth = most - window.bytes
-        guard connection.takeGrowth(growth) else {
+        guard connection.memory.takeNow(growth) else {
             window.growsAt = reader.totalBytes + most
             return
         }
+        bufferedCharge += growth
         window.grownBytes = growth
         window.bytes = most
+        connection.growWindow()
         stream.growWindow(to: most)
     }
 
     /// What the message under way has reserved, or waits for, is not needed any more.
     func giveUpMessage() {
-        let bytes = window.reservedBytes
-        window.reservedBytes = 0
-        window.waitsForBudget = false
-        connection.giveBack(bytes, of: self)
+        if window.waitsForRoom { connection.memory.leave(self) }
+        window.isReserved = false
+        window.waitsForRoom = false
+        settleBuffered()
     }
 
-    private var takesOneMessage: Bool {
+    /// All of the message under way counts already.
+    var hasReserved: Bool { window.isReserved }
+
+    var takesOneMessage: Bool {
         method?.kind == .unary || method?.kind == .serverStreaming
     }
 }

@@ -18,8 +18,11 @@ public final class ServerCall: @unchecked Sendable {
     @exclusivity(unchecked) public var trailers = Metadata()
     /// Whom the interceptor found the caller to be.
     @exclusivity(unchecked) public var principal: String?
-    /// Left for the log by the handler: see ``CallSummary/note``.
-    @exclusivity(unchecked) public var note: String?
+    /// Left for the log by the handler: see ``CallSummary/note``. At most 256 bytes are kept.
+    public var note: String? {
+        get { keptNote }
+        set { keptNote = newValue?.cut(toBytes: 256) }
+    }
     /// Set before the handler's task is cancelled.
     @exclusivity(unchecked) public private(set) var cancellation: CancellationCause?
     /// How messages are compressed from now on; by default as the caller asked with
@@ -29,6 +32,7 @@ public final class ServerCall: @unchecked Sendable {
     /// Whether the message taken last came compressed.
     @exclusivity(unchecked) public private(set) var lastMessageWasCompressed = false
 
+    @exclusivity(unchecked) private var keptNote: String?
     let stream: HTTP2Stream
     let head: RequestHead
     let method: ServerMethod?
@@ -41,7 +45,7 @@ public final class ServerCall: @unchecked Sendable {
     @exclusivity(unchecked) private var isFinished = false
     @exclusivity(unchecked) private var isRunning = false
     @exclusivity(unchecked) private var requestEnded = false
-    @exclusivity(unchecked) private var announcedCompression = CompressionAlgorithm.identity
+    @exclusivity(unchecked) private(set) var announcedCompression = CompressionAlgorithm.identity
     @exclusivity(unchecked) private(set) var failure: GRPCStatus?
     @exclusivity(unchecked) private var cancellationHandlers: [(CancellationCause) -> Void] = []
     @exclusivity(unchecked) private var receiver: UnsafeContinuation<Void, Never>?
@@ -58,6 +62,15 @@ public final class ServerCall: @unchecked Sendable {
     @exclusivity(unchecked) private var laterStarts = Deque<Int>()
     /// Of the request: see `RequestWindow.swift`.
     @exclusivity(unchecked) var window: RequestWindow
+    /// What the connection holds for the call: see `CallMemory.swift`.
+    @exclusivity(unchecked) var bufferedCharge = 0
+    @exclusivity(unchecked) var queuedCharge = 0
+    @exclusivity(unchecked) var reservedRoom = 0
+    @exclusivity(unchecked) var otherCharges: [MemoryCharge] = []
+    /// Of the message taken last. To be kept by whoever keeps its bytes beyond the call.
+    @exclusivity(unchecked) public internal(set) var messageCharge: MemoryCharge?
+    /// Counts among the calls of its connection that nobody vouches for.
+    @exclusivity(unchecked) private var isGuest = false
 
     init(
         stream: HTTP2Stream, head: RequestHead, method: ServerMethod?,
@@ -120,17 +133,19 @@ public final class ServerCall: @unchecked Sendable {
     private func take() throws(GRPCStatus) -> Taken {
         switch try reader.next() {
         case .message(let message):
+            moveToHandler(message.bytes.readableBytes)
             stream.consume(reader.credit(isWaiting: false))
             if window.isAffected(receivedBytes: reader.totalBytes) {
                 messageTaken(isLast: requestEnded)
             }
+            settleBuffered()
             messagesIn += 1
             lastMessageWasCompressed = message.isCompressed
             guard message.isCompressed else { return .message(message.bytes) }
             guard head.encoding == .gzip else {
                 throw GRPCStatus(.internal, "a compressed message without grpc-encoding")
             }
-            return .message(try Gzip.inflate(message.bytes, limitBytes: reader.limitBytes))
+            return .message(try inflate(message.bytes))
         case .needsMore:
             if requestEnded {
                 guard reader.isEmpty else {
@@ -138,6 +153,7 @@ public final class ServerCall: @unchecked Sendable {
                 }
                 return .end
             }
+            if !takesOneMessage { releaseMessage() }
             awaitMessage()
             return .wait
         }
@@ -174,35 +190,62 @@ public final class ServerCall: @unchecked Sendable {
     nonisolated(nonsending) public func send<M: ProtobufMessage>(
         _ message: M, compress: Bool = true
     ) async throws(GRPCStatus) {
+        if try sendNow(message, compress: compress) { return }
         try await waitForRoom()
-        if announcedCompression == .gzip, compress {
-            let packed = message.withEncoded { pack($0) }
-            enqueue(packed, isCompressed: true)
-            return
+        while let missing = try enqueue(message, compress: compress) {
+            try await waitForMemory(missing)
         }
-        noteMessageStart()
-        message.withEncoder { encoder in
-            let count = encoder.byteCount
-            stream.enqueue(count: 5 + count) { room in
-                Self.writePrefix(room, count, isCompressed: false)
-                encoder.write(into: UnsafeMutableRawBufferPointer(rebasing: room[5...]))
-            }
-        }
+    }
+
+    /// Sends one message if there is room for it now. False: it is to be sent by `send`, or to be
+    /// let go of until there is room.
+    public func sendNow<M: ProtobufMessage>(
+        _ message: M, compress: Bool = true
+    ) throws(GRPCStatus) -> Bool {
+        guard try isReadyToSend() else { return false }
+        return try enqueue(message, compress: compress) == nil
     }
 
     /// Sends one message that is encoded already, without its prefix.
     nonisolated(nonsending) public func send(encoded: ByteBuffer, compress: Bool = true)
         async throws(GRPCStatus)
     {
-        try await waitForRoom()
+        if try !isReadyToSend() { try await waitForRoom() }
+        let count = 5 + encoded.readableBytes
+        while !takeQueued(count) { try await waitForMemory(count) }
         if announcedCompression == .gzip, compress {
             enqueue(encoded.withUnsafeReadableBytes { pack($0) }, isCompressed: true)
+            settleQueued()
         } else {
             enqueue(encoded, isCompressed: false)
         }
     }
 
-    private func pack(_ message: UnsafeRawBufferPointer) -> ByteBuffer {
+    /// Queues one message; else, the number of bytes that there is no room for now.
+    func enqueue<M: ProtobufMessage>(_ message: M, compress: Bool) throws(GRPCStatus) -> Int? {
+        if let failure { throw failure }
+        var missing: Int?
+        let isCompressed = announcedCompression == .gzip && compress
+        message.withEncoder { encoder in
+            let count = 5 + encoder.byteCount
+            guard takeQueued(count) else {
+                missing = count
+                return
+            }
+            guard !isCompressed else {
+                enqueue(pack(encoder.bytes()), isCompressed: true)
+                return settleQueued()
+            }
+            noteMessageStart()
+            stream.enqueue(count: count) { room in
+                Self.writePrefix(room, count - 5, isCompressed: false)
+                encoder.write(into: UnsafeMutableRawBufferPointer(rebasing: room[5...]))
+            }
+        }
+        return missing
+    }
+
+    func pack(_ message: UnsafeRawBufferPointer) -> ByteBuffer {
         let deflater = deflater ?? Deflater()
         self.deflater = deflater
         return deflater.deflate(message)
@@ -236,6 +279,7 @@ public final class ServerCall: @unchecked Sendable {
         let next: Int? =
             firstStart >= sent ? firstStart : laterStarts.first(where: { $0 >= sent })
         stream.discardQueue(keeping: next.map { $0 - sent } ?? stream.queuedBytes)
+        settleQueued()
         if stream.queuedBytes > 0 { connection.awaitEnd(of: self) }
     }
 
@@ -246,22 +290,32 @@ public final class ServerCall: @unchecked Sendable {
         room.storeBytes(of: UInt32(count).bigEndian, toByteOffset: 1, as: UInt32.self)
     }
 
-    nonisolated(nonsending) private func waitForRoom() async throws(GRPCStatus) {
+    nonisolated(nonsending) func waitForRoom() async throws(GRPCStatus) {
+        while try !isReadyToSend() {
+            stream.wantsDrained = true
+            try await waitToSend()
+        }
+    }
+
+    /// Whether less is queued than may be; the head of the answer is, at the least.
+    private func isReadyToSend() throws(GRPCStatus) -> Bool {
         eventLoop.assertInEventLoop()
         if let failure { throw failure }
         if isFinished { throw GRPCStatus(.internal, "the call is over") }
         if !isHeadSent { sendInitialMetadata(Metadata()) }
-        while stream.queuedBytes >= connection.services.configuration.limits.queuedBytes {
-            precondition(sender == nil, "two tasks send to one call")
-            stream.wantsDrained = true
-            await withTaskCancellationHandler {
-                await withUnsafeContinuation { sender = $0 }
-            } onCancel: {
-                eventLoop.execute { self.wakeSender() }
-            }
-            if let failure { throw failure }
-            if Task.isCancelled { throw GRPCStatus(.cancelled, "the task ended") }
+        return stream.queuedBytes < connection.services.configuration.limits.queuedBytes
+    }
+
+    /// Until the queue has drained or there is memory, for all that is known.
+    nonisolated(nonsending) func waitToSend() async throws(GRPCStatus) {
+        precondition(sender == nil, "two tasks send to one call")
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { sender = $0 }
+        } onCancel: {
+            eventLoop.execute { self.wakeSender() }
         }
+        if let failure { throw failure }
+        if Task.isCancelled { throw GRPCStatus(.cancelled, "the task ended") }
     }
 
     func wakeSender() {
@@ -272,19 +326,6 @@ public final class ServerCall: @unchecked Sendable {
 
     /// Whether messages go out compressed, unless each says otherwise.
     public var compressesMessages: Bool { compression == .gzip && acceptsGzip }
-
-    /// One encoded message as it goes out: with its prefix, compressed where the call is. For
-    /// a ``stream(_:)``'s source.
-    public func framed(_ message: ByteBuffer) -> ByteBuffer {
-        let isCompressed = announcedCompression == .gzip
-        var body =
-            isCompressed ? message.withUnsafeReadableBytes { Gzip.deflate($0) } : message
-        var framed = ByteBuffer()
-        framed.writeInteger(isCompressed ? 1 : 0, as: UInt8.self)
-        framed.writeInteger(UInt32(body.readableBytes))
-        framed.writeBuffer(&body)
-        return framed
-    }
 
     /// Runs `operation` beside the handler, on the call's event loop. Whoever starts it ends it.
     public func runBeside(
@@ -358,6 +399,7 @@ public final class ServerCall: @unchecked Sendable {
         endHandover(status)
         if !reader.isEmpty { reader.discard() }
         if window.isCharged { giveUpMessage() }
+        releaseRequest()
     }
 
     private func sendHeadForEnd() {
@@ -403,6 +445,7 @@ public final class ServerCall: @unchecked Sendable {
             return
         }
         reader.append(bytes)
+        settleBuffered()
         wakeReceiver()
     }
 
@@ -424,7 +467,24 @@ public final class ServerCall: @unchecked Sendable {
     /// The stream is over, be the call or not.
     func streamClosed() {
         if deadlineIndex >= 0 { connection.services.deadlines.remove(self) }
-        if window.grownBytes > 0 { connection.giveBackGrowth(window.grownBytes) }
+        if isGuest { connection.guests -= 1 }
+        settleQueued()
+    }
+
+    /// Counts the call among those of its connection that nobody vouches for, until its stream
+    /// is closed. False: there are `limit` of them already.
+    public func enterAsGuest(limit: Int) -> Bool {
+        guard !isGuest, !stream.isClosed else { return true }
+        guard connection.guests < limit else { return false }
+        connection.guests += 1
+        isGuest = true
+        return true
+    }
+
+    /// Much of what was queued has been sent.
+    func queueDrained() {
+        settleQueued()
+        wakeSender()
     }
 
     /// The caller has not made room in time for what is left of a call that is over.
@@ -432,13 +492,5 @@ public final class ServerCall: @unchecked Sendable {
         guard isFinished, !stream.isClosed else { return }
         stream.discardQueue()
         stream.reset(.cancel)
-    }
-}
-
-extension ServerCall: DeadlineHolder {
-    func deadlineReached() {
-        // An answer that waits for room in the caller's window is late, too.
-        guard !isFinished else { return abandonAnswer() }
-        cancel(.deadline, GRPCStatus(.deadlineExceeded, "the deadline passed"))
     }
 }

@@ -2,6 +2,7 @@
 
 public import HTTP2
 public import NIOCore
+public import Protobuf
 
 /// Where a server listens.
 public enum ListenAddress: Sendable, Equatable, CustomStringConvertible {
@@ -34,12 +35,17 @@ public struct Listener: Sendable {
 public struct ServerLimits: Sendable, Equatable {
     /// Largest request message, after decompression: 16 MiB.
     public var messageBytes = 16 * 1024 * 1024
-    /// The window of a stream whose caller sends many messages, or a large one.
+    /// The windows of a stream whose caller sends many messages, or a large one, and of its
+    /// connection.
     public var grownWindowBytes = 1024 * 1024
-    /// What one connection's streams may have grown by, all together; and what their messages
-    /// may have that are larger than half a window and not complete, all together: at least
-    /// twice ``messageBytes``. Who finds no room there is held back.
-    public var bufferedBytes = 64 * 1024 * 1024
+    /// What one connection makes the server hold: bytes of requests until their handlers have
+    /// released them, and of responses until they are sent. At least twice ``messageBytes``, so
+    /// that the largest message fits. At the limit the peer gets no window, and no further
+    /// response is produced.
+    public var connectionMemoryBytes = 64 * 1024 * 1024
+    /// What all connections together hold beyond 256 KiB each. A quarter of it is for windows
+    /// that have grown.
+    public var memoryBytes = 256 * 1024 * 1024
     /// Connections at once; more are closed as they come.
     public var connections = 1024
     /// Bytes of one call's answers that wait to be sent, before `send` waits.
@@ -95,10 +101,12 @@ public struct ServerConfiguration: Sendable {
     public typealias Interceptor = @Sendable (ServerCall) throws(GRPCStatus) -> Void
 
     public var limits = ServerLimits()
-    /// Its streams begin with a small window: see ``ServerLimits/grownWindowBytes``.
+    /// Connections and streams begin with small windows: see ``ServerLimits/grownWindowBytes``.
     public var http2: HTTP2Configuration = {
         var http2 = HTTP2Configuration()
         http2.streamWindowBytes = 65_535
+        http2.connectionWindowBytes = 65_535
+        http2.creditsConnectionOnReceipt = false
         return http2
     }()
     /// Run before each handler, on the call's event loop; what it throws is the call's status.
@@ -108,6 +116,11 @@ public struct ServerConfiguration: Sendable {
     /// Called once at each call's end, on its event loop.
     public var observer: (@Sendable (CallSummary) -> Void)?
     public var connectionObserver: (@Sendable (ConnectionEvent) -> Void)?
+    /// Called on an event loop a second after connections have released many bytes: time to
+    /// return free memory to the system.
+    public var memoryObserver: (@Sendable () -> Void)?
+    /// The status of a request that cannot be decoded, where INTERNAL with a text is not wanted.
+    public var decodingFailure: (@Sendable (_ message: String, ProtobufError) -> GRPCStatus?)?
 
     public init() {}
 }

@@ -13,14 +13,19 @@ final class LoopServices: @unchecked Sendable {
     let executor: LoopExecutor
     let deadlines: DeadlineQueue
     let output = OutputBuffer()
+    let memory: BufferMemory
     private var connections: [ObjectIdentifier: ServerConnection] = [:]
     /// Channels on which TLS is not agreed upon yet.
     private var handshaking: [ObjectIdentifier: any Channel] = [:]
     private var ticker: RepeatedTask?
     private(set) var isDraining = false
 
-    init(_ eventLoop: any EventLoop, router: ServiceRouter, configuration: ServerConfiguration) {
+    init(
+        _ eventLoop: any EventLoop, router: ServiceRouter, configuration: ServerConfiguration,
+        memory: BufferMemory
+    ) {
         self.eventLoop = eventLoop
+        self.memory = memory
         self.router = router
         self.configuration = configuration
         executor = LoopExecutor(eventLoop)
@@ -110,9 +115,15 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     private var isDraining = false
     private var finalGoAwayAt: NIODeadline?
     private var closeReason: String?
-    /// Of messages that are not complete, and of windows that have grown.
-    @exclusivity(unchecked) private var messages: ByteBudget<ServerCall>
-    @exclusivity(unchecked) private var growth: ByteBudget<ServerCall>
+    let memory: ConnectionMemory
+    /// What its own window has grown by.
+    private var ownGrowthBytes = 0
+    /// Received bytes that were not given back to the connection's window.
+    @exclusivity(unchecked) private var withheldBytes = 0
+    /// Frames that the peer has not read, as they are counted.
+    @exclusivity(unchecked) private var framesCharge = 0
+    /// Calls that nobody vouches for.
+    @exclusivity(unchecked) var guests = 0
     /// Calls that were ended within a message, and when their callers must have taken its rest.
     private var farewells: [(call: ServerCall, until: NIODeadline)] = []
 
@@ -124,12 +135,14 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         self.peer = peer
         let limits = services.configuration.limits
         let twice = min(limits.messageBytes, Int.max / 2) * 2
-        messages = ByteBudget(limitBytes: max(limits.bufferedBytes, twice))
-        growth = ByteBudget(limitBytes: limits.bufferedBytes)
+        memory = ConnectionMemory(
+            limitBytes: max(limits.connectionMemoryBytes, twice), shared: services.memory,
+            eventLoop: services.eventLoop)
     }
 
     func connectionStarted(_ connection: HTTP2Handler) {
         handler = connection
+        memory.whenRoom = { [unowned self] in giveBackWithheld() }
         services.add(self)
         services.configuration.connectionObserver?(.opened(peer))
         if services.isDraining { drain() }
@@ -138,6 +151,12 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     // MARK: Requests
 
     func headersReceived(_ stream: HTTP2Stream) {
+        let hasRoom = memory.hasRoom
+        memory.hold(Self.heldBytes(of: stream))
+        guard hasRoom else {
+            stream.respondOnly(StatusFields.trailersOnly(Self.isFull, metadata: Metadata()))
+            return
+        }
         guard !stream.headersOverLimit, let block = stream.headers else {
             let status = GRPCStatus(.resourceExhausted, "the request's header is too large")
             stream.respondOnly(
@@ -172,6 +191,14 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             started.append(call)
         }
     }
+
+    /// The fields are kept once as they came, and once as text, unless calls share them.
+    private static func heldBytes(of stream: HTTP2Stream) -> Int {
+        let fields = stream.headers?.byteCount ?? 0
+        return ServerCall.fixedBytes + (fields > sharedFieldBytes ? 3 * fields : 0)
+    }
+
+    private static let sharedFieldBytes = 1024
 
     private func makeCall(
         _ stream: HTTP2Stream, _ head: RequestHead, _ method: ServerMethod?
@@ -212,12 +239,36 @@ final class ServerConnection: HTTP2ConnectionDelegate {
     }
 
     func dataReceived(_ stream: HTTP2Stream, _ bytes: ByteBuffer) {
+        let count = bytes.readableBytes
         guard let call = call(stream) else {
-            stream.consume(bytes.readableBytes)
+            stream.consume(count)
+            handler?.session.consumeConnection(count)
             return
         }
         call.received(bytes)
         touched.append(call)
+        // What there is room for has to come, whatever else is held.
+        if memory.hasRoom || call.hasReserved || call.isOver {
+            handler?.session.consumeConnection(count)
+        } else if withheldBytes + count <= Self.mostWithheld {
+            withheldBytes += count
+        } else {
+            handler?.session.consumeConnection(count)
+            call.fail(Self.isFull)
+        }
+    }
+
+    /// Half of the smallest window: the other half is for what there is room for.
+    private static let mostWithheld = 32 * 1024
+    private static let isFull = GRPCStatus(
+        .resourceExhausted, "the memory for this connection's calls is used up")
+
+    /// The connection has room for what its peer sends.
+    private func giveBackWithheld() {
+        let count = withheldBytes
+        withheldBytes = 0
+        handler?.session.consumeConnection(count)
+        handler?.scheduleFlush()
     }
 
     func trailersReceived(_ stream: HTTP2Stream) {}
@@ -240,11 +291,40 @@ final class ServerConnection: HTTP2ConnectionDelegate {
             for call in touched { call.compact() }
             touched.removeAll(keepingCapacity: touched.count <= Self.spareCalls)
         }
+        countFrames()
+    }
+
+    /// Answers and acknowledgements that a peer does not read are the codec's, until it ends the
+    /// connection for their number.
+    private func countFrames() {
+        guard let frames = handler?.session.queuedFrames else { return }
+        let due = frames > Self.uncountedFrames ? frames * Self.frameBytes : 0
+        guard due != framesCharge else { return }
+        let change = due - framesCharge
+        framesCharge = due
+        if change > 0 { memory.hold(change) } else { memory.release(-change) }
+    }
+
+    private static let uncountedFrames = 128
+    private static let frameBytes = 512
+
+    func outputRoom(_ limit: Int) -> Int {
+        min(limit, max(memory.roomBytes, Self.leastOutput))
+    }
+
+    /// A frame of the usual size is always to be had.
+    private static let leastOutput = 16 * 1024
+
+    func waitingOutputChanged(by bytes: Int) {
+        if bytes > 0 { memory.hold(bytes) } else { memory.release(-bytes) }
     }
 
     private static let spareCalls = 1024
 
     func closed(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode?) {
+        if stream.headers != nil || stream.headersOverLimit {
+            memory.release(Self.heldBytes(of: stream))
+        }
         guard let call = call(stream) else { return }
         stream.context = nil
         call.streamClosed()
@@ -257,26 +337,20 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         }
     }
 
-    // MARK: What requests may hold
+    // MARK: What the connection may hold
 
-    /// False: the call is told when it has the bytes.
-    func reserve(_ bytes: Int, for call: ServerCall) -> Bool {
-        messages.take(bytes, for: call)
+    /// Lets the peer send as much on the connection as on a stream that has grown, if all
+    /// connections' windows allow it. Once grown it stays so: a window cannot be taken back.
+    func growWindow() {
+        let target = services.configuration.limits.grownWindowBytes
+        let growth = target - services.configuration.http2.connectionWindowBytes
+        guard ownGrowthBytes == 0, growth > 0, services.memory.takeWindow(growth) else { return }
+        ownGrowthBytes = growth
+        handler?.session.growConnectionWindow(to: target)
     }
-
-    /// What the call had reserved goes to others; it does not wait for any more.
-    func giveBack(_ bytes: Int, of call: ServerCall) {
-        if bytes > 0 { messages.giveBack(bytes) } else { messages.leave(call) }
-        while messages.isAwaited, let next = messages.admitted() {
-            next.holder.reserved(next.bytes)
-        }
-    }
-
-    func takeGrowth(_ bytes: Int) -> Bool { growth.takeNow(bytes) }
-    func giveBackGrowth(_ bytes: Int) { growth.giveBack(bytes) }
 
     func drained(_ stream: HTTP2Stream) {
-        call(stream)?.wakeSender()
+        call(stream)?.queueDrained()
     }
 
     func bodySent(_ stream: HTTP2Stream) {
@@ -307,6 +381,10 @@ final class ServerConnection: HTTP2ConnectionDelegate {
         handler = nil
         farewells = []
         services.remove(self)
+        services.memory.giveBackWindow(ownGrowthBytes)
+        memory.release(framesCharge)
+        framesCharge = 0
+        memory.close()
         let reason = closeReason ?? error.map { String(describing: $0) }
         services.configuration.connectionObserver?(.closed(peer, reason: reason))
     }

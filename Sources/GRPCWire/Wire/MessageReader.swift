@@ -48,6 +48,16 @@ struct MessageReader {
     /// Bytes of the message that has come in part; 0 where none has, or not its prefix.
     var pendingBytes: Int { assembling == nil ? 0 : assembledBytes }
 
+    /// Of that message, those that have not come.
+    var missingBytes: Int { assembling.map { assembledBytes - $0.readableBytes } ?? 0 }
+
+    /// All that has come and was not taken.
+    var bufferedBytes: Int { receivedBytes - takenBytes }
+
+    /// The message that has come in part gets room for all of it: it is not to be moved as it
+    /// grows. Memory that is not written to yet costs nothing.
+    mutating func makeRoom() { assembling?.reserveCapacity(assembledBytes) }
+
     /// Lets go of all that was not taken.
     mutating func discard() {
         current = ByteBuffer()
@@ -83,12 +93,17 @@ struct MessageReader {
         }
     }
 
-    /// Lets go of a large read buffer that is kept alive by few bytes.
+    /// Lets go of a large read buffer that is kept alive by few bytes: of the one that came last.
     mutating func compact() {
-        guard current.readableBytes > 0, current.storageCapacity > current.readableBytes * 8,
-            current.storageCapacity > Self.copiedBytes
+        Self.compact(&current)
+        if let last = chunks.indices.last { Self.compact(&chunks[last]) }
+    }
+
+    private static func compact(_ chunk: inout ByteBuffer) {
+        guard chunk.readableBytes > 0, chunk.storageCapacity > chunk.readableBytes * 4,
+            chunk.storageCapacity > copiedBytes
         else { return }
-        current = ByteBuffer(buffer: current)
+        chunk = ByteBuffer(buffer: chunk)
     }
 
     /// The same for all that waits to be taken.

@@ -17,6 +17,8 @@ public struct PeerIdentity: Sendable, Equatable {
 
     /// "127.0.0.1:40312", "[::1]:40312", "unix:/run/x.sock".
     public var address: String
+    /// Of every peer of a unix socket, as its host.
+    static let unixHost = "unix"
     /// The address without the port: what rate limits are kept by.
     public var host: String
     public var unix: UnixCredentials?

@@ -10,7 +10,10 @@ import SupervisorLink
 
 extension Worker {
     func attach(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
-        guard let first = try await call.next(AttachRequest.self) else {
+        let message = try await call.next(AttachRequest.self) { bytes throws(GRPCStatus) in
+            try Self.checkArguments(of: bytes, at: [2, 1])
+        }
+        guard let first = message else {
             throw .refusal(.requestInvalid, "the stream ended without a message")
         }
         let input = SessionTasks(SessionInput(eventLoop: call.eventLoop))
@@ -54,7 +57,9 @@ extension Worker {
         _ input: SessionTasks
     ) async throws(GRPCStatus) {
         call.note = request.processId
-        let (reader, options) = try reader(of: await follow(request.processId), for: request)
+        let following = try await follow(request.processId)
+        call.hold(following)
+        let (reader, options) = try reader(of: following, for: request)
         begin(input, of: call, to: request.processId)
         stream(reader, options, to: call) { _ in
             input.end()
@@ -107,7 +112,7 @@ extension Worker {
             if input.isFenced { continue }
             switch request.message {
             case .stdinData(let data):
-                await stdin.put(.data(data))
+                await stdin.put(.data(data, charge: call.messageCharge))
             case .eof(let eof):
                 if eof { await stdin.put(.end) }
             default:
@@ -148,13 +153,14 @@ extension Worker {
         while let piece = await stdin.next() {
             do throws(GRPCStatus) {
                 switch piece {
-                case .data(let data):
-                    _ = try await write(ByteBuffer(bytes: data), eof: false, by: &writer)
+                case .data(let data, let charge):
+                    _ = try await write(
+                        ByteBuffer(bytes: data), eof: false, by: &writer, keeping: charge)
                 case .end where hasEnded:
                     continue
                 case .end:
                     hasEnded = true
-                    _ = try await write(ByteBuffer(), eof: true, by: &writer)
+                    _ = try await write(ByteBuffer(), eof: true, by: &writer, keeping: nil)
                 }
             } catch
                 where error.isAboutAnEndedProcess

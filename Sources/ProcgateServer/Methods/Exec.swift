@@ -8,7 +8,9 @@ import SupervisorLink
 
 extension Worker {
     func exec(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
-        let request = try await call.request(ExecRequest.self)
+        let request = try await call.request(ExecRequest.self) { bytes throws(GRPCStatus) in
+            try Self.checkArguments(of: bytes, at: [1])
+        }
         var start = try start(request.process, key: request.requestKey, for: caller)
         start.stdin = request.stdinData.isEmpty ? .null : .data
         start.stdinData = request.stdinData

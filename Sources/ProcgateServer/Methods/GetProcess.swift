@@ -12,8 +12,10 @@ extension Worker {
         if let known = endedProcess(request.processId) {
             return try await call.send(encoded: known.response)
         }
-        let get = Get.with { $0.processId = request.processId }
-        let process = try await processCommand(.get(get))
-        try await call.send(GetProcessResponse.with { $0.process = process })
+        let process = try await process(request.processId)
+        if try call.sendNow(GetProcessResponse.with({ $0.process = process })) { return }
+        try await send(process, by: call) { process in
+            GetProcessResponse.with { $0.process = process }
+        }
     }
 }

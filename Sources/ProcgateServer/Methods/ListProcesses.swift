@@ -27,17 +27,23 @@ extension Worker {
             }
             list.beforeSerial = cursor.serial
         }
-        let page = try await page(list)
-        var response = ListProcessesResponse()
-        response.processes = page.entries.compactMap(\.process)
-        if page.more, let last = page.entries.last {
-            response.nextCursor = ListCursor(serial: last.serial, instance: instance).text
+        let query = list
+        try await call.send { () async throws(GRPCStatus) -> ListProcessesResponse in
+            let page = try await page(query)
+            var response = ListProcessesResponse()
+            response.processes = page.entries.compactMap(\.process)
+            if page.more, let last = page.entries.last {
+                response.nextCursor = ListCursor(serial: last.serial, instance: instance).text
+            }
+            return response
         }
-        try await call.send(response)
     }
 
     func page(_ list: List) async throws(GRPCStatus) -> ListReply {
-        guard case .list(let page) = try await command(.list(list)) else {
+        let reply = try await ask(for: .page) { link, completion in
+            link.send(.list(list), completion: completion)
+        }
+        guard case .list(let page) = reply else {
             throw Self.unexpectedReply
         }
         return page

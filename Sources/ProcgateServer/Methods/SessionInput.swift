@@ -3,6 +3,7 @@
 // supervisor.
 
 import DequeModule
+import GRPCWire
 import NIOCore
 
 /// Filled by one task, emptied by another.
@@ -10,7 +11,8 @@ import NIOCore
 /// `@unchecked Sendable`, because it is confined to the call's event loop.
 final class SessionInput: @unchecked Sendable {
     enum Piece {
-        case data([UInt8])
+        /// With what counts it until it was written.
+        case data([UInt8], charge: MemoryCharge?)
         case end
     }
 
@@ -45,7 +47,7 @@ final class SessionInput: @unchecked Sendable {
             await withCheckedContinuation { putter = $0 }
         }
         guard !hasEnded else { return }
-        if case .data(let data) = piece { byteCount += data.count }
+        if case .data(let data, _) = piece { byteCount += data.count }
         pieces.append(piece)
         resume(&taker)
     }
@@ -87,7 +89,7 @@ final class SessionInput: @unchecked Sendable {
         if pieces.isEmpty { resume(&settler) }
         while pieces.isEmpty, !hasEnded { await withCheckedContinuation { taker = $0 } }
         guard let piece = pieces.popFirst() else { return nil }
-        if case .data(let data) = piece { byteCount -= data.count }
+        if case .data(let data, _) = piece { byteCount -= data.count }
         isWriting = true
         resume(&putter)
         return piece

@@ -10,7 +10,9 @@ extension Worker {
         let request = try await call.request(SignalRequest.self)
         call.note = request.processId
         let process = try await send(request.signal, to: request.processId, request.scope)
-        try await call.send(SignalResponse.with { $0.process = process })
+        try await send(process, by: call) { process in
+            SignalResponse.with { $0.process = process }
+        }
     }
 
     func send(
@@ -21,6 +23,6 @@ extension Worker {
             $0.signal = signal
             $0.scope = scope
         }
-        return try await processCommand(.sendSignal(signal))
+        return try await askForProcess(.sendSignal(signal))
     }
 }

@@ -7,14 +7,24 @@ import Protobuf
 
 extension Worker {
     func startProcess(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
-        let request = try await call.request(StartProcessRequest.self)
+        let request = try await call.request(StartProcessRequest.self) { bytes throws(GRPCStatus) in
+            try Self.checkArguments(of: bytes, at: [1])
+        }
         var start = try startCommand(request, for: caller)
         if let deadline = call.deadline { start.expiresAtNs = deadline.uptimeNanoseconds }
-        guard case .started(let started) = try await command(.start(start)) else {
+        let command = Command.Kind.start(start)
+        let charge = call.messageCharge
+        let reply = try await reply { link, completion in
+            link.send(command, keeping: charge, completion: completion)
+        }
+        guard case .started(let started) = reply, let process = started.process else {
             throw Self.unexpectedReply
         }
-        call.note = started.process?.id
-        try await call.send(StartProcessResponse.with { $0.process = started.process })
+        call.note = process.id
+        call.releaseMessage()
+        try await send(process, by: call) { process in
+            StartProcessResponse.with { $0.process = process }
+        }
     }
 
     /// A start whose process depends on nobody.

@@ -16,6 +16,8 @@ extension Worker {
             stop.graceMs = grace
         }
         let process = try await processCommand(.stop(stop))
-        try await call.send(StopProcessResponse.with { $0.process = process })
+        try await send(process, by: call) { process in
+            StopProcessResponse.with { $0.process = process }
+        }
     }
 }

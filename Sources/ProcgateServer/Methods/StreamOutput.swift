@@ -11,7 +11,9 @@ extension Worker {
     func streamOutput(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(StreamOutputRequest.self)
         call.note = request.processId
-        let (reader, options) = try reader(of: await follow(request.processId), for: request)
+        let following = try await follow(request.processId)
+        call.hold(following)
+        let (reader, options) = try reader(of: following, for: request)
         stream(reader, options, to: call) { _ in reader.close() }
     }
 

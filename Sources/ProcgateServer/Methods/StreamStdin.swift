@@ -14,11 +14,13 @@ extension Worker {
         call.note = first.processId
         var writer = StdinWriter(processID: first.processId)
         if case .offset(let offset) = first.position { writer.offset = offset }
-        var bytes = try await write(firstData, eof: first.eof, by: &writer)
+        var bytes = try await write(
+            firstData, eof: first.eof, by: &writer, keeping: call.messageCharge)
         while let (message, data) = try await call.next(
             StreamStdinRequest.self, detaching: Self.dataField)
         {
-            bytes = try await write(data, eof: message.eof, by: &writer)
+            bytes = try await write(
+                data, eof: message.eof, by: &writer, keeping: call.messageCharge)
         }
         try await call.send(StreamStdinResponse.with { $0.stdinBytes = bytes })
     }

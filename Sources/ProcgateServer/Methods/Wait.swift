@@ -2,7 +2,6 @@
 
 import GRPCWire
 import NIOCore
-import OutputLog
 import ProcgateInternal
 import ProcgateV1
 import Protobuf
@@ -11,28 +10,61 @@ import SupervisorLink
 extension Worker {
     /// Under the 4 MiB that gRPC clients take by default.
     private static let defaultOutput: UInt64 = 3 << 20
-    /// The answer is one message, which is held until the caller has read it.
+    /// The answer is one message: what clients can be made to take.
     private static let mostOutput: UInt64 = 64 << 20
+    /// An answer with more output is sent from where the output lies.
+    private static let mostCopied = 64 << 10
 
     func wait(_ call: ServerCall, _ caller: Caller) async throws(GRPCStatus) {
         let request = try await call.request(WaitRequest.self)
         call.note = request.processId
-        let result: ProcessResult
         if let known = endedProcess(request.processId)?.process, !known.hasPrinted {
-            result = ProcessResult(of: known)
-        } else {
-            result = try await ended(request)
+            let result = ProcessResult(of: known)
+            return try await call.send(WaitResponse.with { $0.result = result })
         }
-        try await call.send(WaitResponse.with { $0.result = result })
-    }
-
-    /// Waits for the end. Throws WAIT_TIMED_OUT after the request's timeout; 0 is none.
-    ///
-    /// The output is read in the moment that the end is told: nothing is asked for afterwards, so
-    /// that a supervisor that has nothing more to do may be gone by then.
-    private func ended(_ request: WaitRequest) async throws(GRPCStatus) -> ProcessResult {
+        let following = try await ended(request)
+        let process = following.log.process
         let bytes = request.maxOutputBytes == 0 ? Self.defaultOutput : request.maxOutputBytes
         let limit = Int(min(bytes, Self.mostOutput))
+        let reader = LogReader(
+            following.log, from: following.started.log?.firstSeq ?? 1, owner: nil)
+        let output = RetainedOutput(newest: limit, of: reader)
+        if output.byteCount <= Self.mostCopied || call.compressesMessages {
+            defer { reader.close() }
+            try await send(output.byteCount, of: reader, newest: limit, by: call)
+        } else {
+            call.hold(following)
+            stream(ProcessResult(of: process, with: output), output, of: reader, to: call)
+        }
+    }
+
+    /// With the output in it, as it is retained when there is room for it.
+    private func send(
+        _ byteCount: Int, of reader: LogReader, newest limit: Int, by call: ServerCall
+    ) async throws(GRPCStatus) {
+        let first = reader.nextSeq
+        // More than that is the process itself, which is mostly small.
+        let likely = byteCount + 1024
+        try await call.send(expecting: likely) { () async throws(GRPCStatus) -> WaitResponse in
+            reader.skip(to: first)
+            let output = RetainedOutput(newest: limit, of: reader)
+            var result = ProcessResult(of: reader.log.process, with: output)
+            guard output.copy(from: reader, into: &result) else { throw .outputDropped }
+            return WaitResponse.with { $0.result = result }
+        }
+    }
+
+    private func stream(
+        _ result: ProcessResult, _ output: RetainedOutput, of reader: LogReader,
+        to call: ServerCall
+    ) {
+        let source = ResultSource(result, output, of: reader, by: call)
+        call.handOver(source, status: { source.failure ?? .ok }) { _ in reader.close() }
+    }
+
+    /// Waits for the end. Throws WAIT_TIMED_OUT after the request's timeout; 0 is none. The log
+    /// comes with the reply, and stays readable should the supervisor have nothing more to do.
+    private func ended(_ request: WaitRequest) async throws(GRPCStatus) -> Following {
         let link = try liveLink()
         let wait = PendingWait()
         let await_ = Await.with { $0.processId = request.processId }
@@ -42,8 +74,7 @@ extension Worker {
                     if case .success(let following) = following {
                         remember(following.log.process)
                     }
-                    continuation.resume(
-                        returning: following.map { $0.result(newest: limit) })
+                    continuation.resume(returning: following)
                 }
                 guard request.timeoutMs > 0 else { return }
                 let time = TimeAmount.milliseconds(
@@ -78,21 +109,12 @@ extension ProcessResult {
         self.process = process
         lastSeq = process.lastSeq
     }
-}
 
-extension Following {
-    /// The process with the newest `limit` bytes of what is retained of its output. Lets go of
-    /// the log.
-    fileprivate func result(newest limit: Int) -> ProcessResult {
-        let process = log.process
-        var result = ProcessResult(of: process)
-        let reader = LogReader(log, from: started.log?.firstSeq ?? 1, owner: nil)
-        reader.collect(newest: limit, into: &result)
-        reader.close()
-        let collected = UInt64(result.stdoutData.count + result.stderrData.count)
+    fileprivate init(of process: Process, with output: RetainedOutput) {
+        self.init(of: process)
         // Both counters are the supervisor's own: they cannot run over together.
-        result.outputTruncated = collected < process.stdoutBytes &+ process.stderrBytes
-        return result
+        outputTruncated =
+            UInt64(output.byteCount) < process.stdoutBytes &+ process.stderrBytes
     }
 }
 
@@ -101,32 +123,4 @@ private final class PendingWait: @unchecked Sendable {
     var call: UInt64 = 0
     var timer: Scheduled<Void>?
     var timedOut = false
-}
-
-extension LogReader {
-    /// Reads to the end of the log, and keeps the newest `limit` bytes of both streams
-    /// together.
-    fileprivate func collect(newest limit: Int, into result: inout ProcessResult) {
-        let start = nextSeq
-        var total = 0
-        forEachRecord { header, _ in total += header.dataCount }
-        var excess = max(0, total - limit)
-        skip(to: start)
-        forEachRecord { header, data in
-            let dropped = min(excess, data.count)
-            excess -= dropped
-            switch header.stream {
-            case .stdout: result.stdoutData += data.dropFirst(dropped)
-            case .stderr: result.stderrData += data.dropFirst(dropped)
-            }
-        }
-    }
-
-    private func forEachRecord(_ body: (RecordHeader, UnsafeRawBufferPointer) -> Void) {
-        while case .bytes = place(), let header = header() {
-            let record = bytes().prefix(header.recordSize).dropFirst(RecordLayout.headerSize)
-            body(header, UnsafeRawBufferPointer(rebasing: record))
-            advance(header.recordSize)
-        }
-    }
 }

@@ -17,7 +17,8 @@ extension Worker {
         await fence.pass(call, of: caller)
         var writer = StdinWriter(processID: request.processId)
         if case .offset(let offset) = request.position { writer.offset = offset }
-        let bytes = try await write(data, eof: request.eof, by: &writer)
+        let bytes = try await write(
+            data, eof: request.eof, by: &writer, keeping: call.messageCharge)
         try await call.send(WriteStdinResponse.with { $0.stdinBytes = bytes })
     }
 
@@ -27,8 +28,10 @@ extension Worker {
 
     /// Writes `data` in pieces, each when the one before it was taken. Returns how much
     /// of stdin was accepted in all.
+    /// - Parameter charge: what counts `data`, which a piece of it keeps in memory as a whole.
     func write(
-        _ data: ByteBuffer, eof: Bool, by writer: inout StdinWriter
+        _ data: ByteBuffer, eof: Bool, by writer: inout StdinWriter,
+        keeping charge: MemoryCharge?
     ) async throws(GRPCStatus) -> UInt64 {
         var rest = data
         while true {
@@ -36,7 +39,9 @@ extension Worker {
             let piece = rest.getSlice(at: rest.readerIndex, length: count) ?? ByteBuffer()
             let command = writer.command(count, eof: eof && rest.readableBytes == count)
             let kind = try await reply { link, completion in
-                link.send(.writeStdin(command), attaching: piece, completion: completion)
+                link.send(
+                    .writeStdin(command), attaching: piece, keeping: charge,
+                    completion: completion)
             }
             guard case .stdin(let reply) = kind, Int(reply.taken) <= count else {
                 throw Self.unexpectedReply

@@ -175,7 +175,8 @@ extension Supervisor {
     }
 
     private func newProcessID() -> String {
-        configuration.node.isEmpty ? randomID() : configuration.node + "-" + randomID()
+        let random = randomIDs.next()
+        return configuration.node.isEmpty ? random : configuration.node + "-" + random
     }
 
     private func register(_ process: SupervisedProcess) {

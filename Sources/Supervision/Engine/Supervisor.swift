@@ -66,7 +66,7 @@ enum TimerTarget {
 public final class Supervisor {
     let configuration: SupervisorConfiguration
     public let arena: Arena
-    public let instanceID = randomID()
+    public let instanceID: String
 
     let poller: Poller
     let signals: SignalSource
@@ -92,6 +92,7 @@ public final class Supervisor {
     /// Ascending; those forgotten leave it lazily.
     var serialsInOrder: Deque<UInt64> = []
     var nextSerial: UInt64 = 1
+    var randomIDs = RandomIDs()
 
     /// Starts whose user is being looked up, by ticket, and the tickets of their calls.
     var pendingStarts: [UInt64: PendingStart] = [:]
@@ -146,6 +147,7 @@ public final class Supervisor {
     /// Forks the launcher first: to be called early, from the thread that will call `turn`.
     public init(_ configuration: SupervisorConfiguration) throws {
         self.configuration = configuration
+        instanceID = randomIDs.next()
         clinux_ignore_signals()
         // Whoever started it may have stood in a file system that is to be unmounted.
         _ = chdir("/")
@@ -429,21 +431,6 @@ public final class Supervisor {
         case SIGCHLD: orphansArePending = true
         default: return
         }
-    }
-}
-
-/// 128 bits that cannot be guessed, as 26 letters and digits.
-func randomID() -> String {
-    var bits: UInt128 = 0
-    let status = withUnsafeMutableBytes(of: &bits) { clinux_random($0.baseAddress, $0.count) }
-    precondition(status == 0, "the host gives no random numbers")
-    return String(unsafeUninitializedCapacity: 26) { text in
-        for index in 0..<26 {
-            // a to z, then 2 to 7.
-            let digit = UInt8(truncatingIfNeeded: bits >> (5 * index)) & 31
-            text[index] = digit < 26 ? 0x61 + digit : 0x32 + digit - 26
-        }
-        return 26
     }
 }
 

@@ -29,6 +29,11 @@ struct LaunchPlanner {
     let shell: String
     let defaultUser: String
     private let ownUser = geteuid()
+    /// What the kernel takes as arguments and environment together: a quarter of the stack's
+    /// limit, which children inherit, and no less than one argument.
+    private let mostBytes = max(
+        longestArgumentBytes,
+        Int(min(clinux_limit(CLINUX_LIMIT_STACK).soft / 4, UInt64(mostArgumentBytes))))
 
     /// The kernel's MAX_ARG_STRLEN, its NUL included.
     private static let longestArgumentBytes = 128 << 10
@@ -117,12 +122,6 @@ struct LaunchPlanner {
     /// What the kernel counts of one string: its bytes, its NUL and a pointer to it.
     private static func size(of string: String) -> Int {
         string.utf8.count + 1 + MemoryLayout<UnsafeRawPointer>.size
-    }
-
-    private var mostBytes: Int {
-        let stack = clinux_limit(CLINUX_LIMIT_STACK)
-        let quarter = Int(min(stack.soft / 4, UInt64(Self.mostArgumentBytes)))
-        return max(Self.longestArgumentBytes, quarter)
     }
 
     /// Before anything is made of the strings, since there may be many.

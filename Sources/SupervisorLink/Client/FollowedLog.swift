@@ -67,6 +67,7 @@ public final class FollowedLog: @unchecked Sendable {
     }
 
     func retire(through ordinal: UInt64) {
+        for reader in readers.values { reader.beforeRetirement?() }
         index.retire(through: ordinal)
         unacknowledged.append(ordinal)
         acknowledgeRetired()
@@ -183,6 +184,8 @@ public final class LogReader {
     public let log: FollowedLog
     /// Called on the loop whenever the log or its stage changed.
     public var onChange: (() -> Void)?
+    /// Called before the oldest segments leave the log. What they hold can be read a last time.
+    public var beforeRetirement: (() -> Void)?
 
     private var cursor: LogCursor
     /// On behalf of which owning call what is read counts as taken; 0 is a follower, `nil` is
@@ -272,6 +275,7 @@ public final class LogReader {
         release()
         isClosed = true
         onChange = nil
+        beforeRetirement = nil
         log.remove(self)
     }
 }

@@ -66,6 +66,8 @@ public final class SupervisorLink: @unchecked Sendable {
     private var outgoing = ByteBuffer()
     /// What goes before `outgoing`: attachments, and what goes before them.
     private var outgoingPieces: [ByteBuffer] = []
+    /// What is kept until all of that has left for the supervisor.
+    private var keptWhileOutgoing: [AnyObject] = []
     private var flushIsScheduled = false
     private var lateFlushIsScheduled = false
 
@@ -140,7 +142,7 @@ public final class SupervisorLink: @unchecked Sendable {
         }
     }
 
-    fileprivate func heard() {
+    func heard() {
         if heartbeat.heard(now: .now()) { observer?.responding(true) }
     }
 
@@ -155,9 +157,11 @@ public final class SupervisorLink: @unchecked Sendable {
     /// number to abandon it by.
     /// - Parameter attachment: the data of a WriteStdin, which says how many bytes they are; at
     ///   most 1 MiB.
+    /// - Parameter kept: kept until the supervisor's socket has taken the command.
     @discardableResult
     public func send(
         _ kind: Command.Kind, attaching attachment: ByteBuffer = ByteBuffer(),
+        keeping kept: AnyObject? = nil,
         completion: @escaping (Result<Reply.Kind, SupervisorError>) -> Void
     ) -> UInt64 {
         eventLoop.assertInEventLoop()
@@ -170,6 +174,7 @@ public final class SupervisorLink: @unchecked Sendable {
         waiting[call] = completion
         write(kind, call: call)
         if attachment.readableBytes > 0 { attach(attachment) }
+        if let kept { keptWhileOutgoing.append(kept) }
         return call
     }
 
@@ -204,10 +209,10 @@ public final class SupervisorLink: @unchecked Sendable {
     /// read by a `LogReader`, and closed. Returns the number to abandon the command by.
     @discardableResult
     public func follow(
-        _ kind: Command.Kind,
+        _ kind: Command.Kind, keeping kept: AnyObject? = nil,
         completion: @escaping (Result<Following, SupervisorError>) -> Void
     ) -> UInt64 {
-        send(kind) { [self] result in
+        send(kind, keeping: kept) { [self] result in
             completion(
                 result.flatMap { kind in
                     guard case .started(let started) = kind else {
@@ -318,7 +323,7 @@ public final class SupervisorLink: @unchecked Sendable {
 
     // MARK: What comes in
 
-    fileprivate func receive(_ event: Event) throws(SupervisorError) {
+    func receive(_ event: Event) throws(SupervisorError) {
         switch event.kind {
         case .reply(let reply):
             guard let kind = reply.kind else { throw .protocolViolation("an empty reply") }
@@ -362,7 +367,7 @@ public final class SupervisorLink: @unchecked Sendable {
         send(.retireAck(ack))
     }
 
-    fileprivate func lose(_ error: SupervisorError) {
+    func lose(_ error: SupervisorError) {
         guard loss == nil else { return }
         loss = error
         let completions = waiting.values
@@ -390,9 +395,13 @@ public final class SupervisorLink: @unchecked Sendable {
         var command = Command()
         command.call = call
         command.kind = kind
-        command.withEncoded { body in
-            outgoing.writeInteger(UInt32(body.count), endianness: .little)
-            outgoing.writeBytes(body)
+        command.withEncoder { encoder in
+            let count = encoder.byteCount
+            outgoing.writeInteger(UInt32(count), endianness: .little)
+            outgoing.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { room in
+                encoder.write(into: room)
+                return count
+            }
         }
         guard !flushIsScheduled else { return }
         if canWait {
@@ -424,12 +433,23 @@ public final class SupervisorLink: @unchecked Sendable {
         if !outgoingPieces.isEmpty {
             for piece in outgoingPieces { channel.write(piece, promise: nil) }
             outgoingPieces.removeAll(keepingCapacity: true)
-            if outgoing.readableBytes == 0 { return channel.flush() }
         }
-        guard outgoing.readableBytes > 0 else { return }
-        let bytes = outgoing
-        outgoing = ByteBuffer()
-        channel.writeAndFlush(bytes, promise: nil)
+        if outgoing.readableBytes > 0 || !keptWhileOutgoing.isEmpty {
+            let bytes = outgoing
+            outgoing = ByteBuffer()
+            channel.write(bytes, promise: takeKept(channel))
+        }
+        channel.flush()
+    }
+
+    /// Of the last write, which is done when all are.
+    private func takeKept(_ channel: any Channel) -> EventLoopPromise<Void>? {
+        guard !keptWhileOutgoing.isEmpty else { return nil }
+        let kept = NIOLoopBound(keptWhileOutgoing, eventLoop: eventLoop)
+        keptWhileOutgoing = []
+        let promise = channel.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.whenComplete { _ in withExtendedLifetime(kept) {} }
+        return promise
     }
 }
 
@@ -443,56 +463,5 @@ public final class Following: Sendable {
     init(started: Started, log: FollowedLog) {
         self.started = started
         self.log = log
-    }
-}
-
-/// Cuts what comes from the socket into events.
-private final class LinkHandler: ChannelInboundHandler {
-    typealias InboundIn = ByteBuffer
-
-    let link: SupervisorLink
-    private var unread = ByteBuffer()
-
-    init(_ link: SupervisorLink) {
-        self.link = link
-    }
-
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        var bytes = unwrapInboundIn(data)
-        link.heard()
-        if unread.readableBytes == 0 { unread = bytes } else { unread.writeBuffer(&bytes) }
-        do throws(SupervisorError) {
-            while let event = try nextEvent() { try link.receive(event) }
-        } catch {
-            link.lose(error)
-            context.close(promise: nil)
-        }
-        if unread.readableBytes == 0 { unread = ByteBuffer() } else { unread.discardReadBytes() }
-    }
-
-    func channelInactive(context: ChannelHandlerContext) {
-        link.lose(.lost("the supervisor closed the connection"))
-    }
-
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        link.lose(.lost("the supervisor's socket: \(error)"))
-        context.close(promise: nil)
-    }
-
-    private func nextEvent() throws(SupervisorError) -> Event? {
-        guard
-            let length = unread.getInteger(
-                at: unread.readerIndex, endianness: .little, as: UInt32.self)
-        else { return nil }
-        guard length <= LinkFrame.maxLength else { throw .protocolViolation("a frame too long") }
-        let total = LinkFrame.lengthSize + Int(length)
-        guard unread.readableBytes >= total else { return nil }
-        unread.moveReaderIndex(forwardBy: LinkFrame.lengthSize)
-        let event = unread.withUnsafeReadableBytes { bytes in
-            try? Event(decoding: UnsafeRawBufferPointer(rebasing: bytes.prefix(Int(length))))
-        }
-        unread.moveReaderIndex(forwardBy: Int(length))
-        guard let event else { throw .protocolViolation("an event that cannot be read") }
-        return event
     }
 }

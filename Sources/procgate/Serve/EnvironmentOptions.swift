@@ -23,7 +23,8 @@ enum EnvironmentOptions {
         ("listen", .list), ("token-file", .value), ("no-token", .flag),
         ("tls-certificate", .value), ("tls-key", .value), ("tls-client-ca", .value),
         ("allow-user", .list), ("max-message-bytes", .value), ("max-connections", .value),
-        ("max-streams", .value), ("keep-alive", .value), ("drain-timeout", .value),
+        ("max-streams", .value), ("max-buffer-memory", .value), ("keep-alive", .value),
+        ("drain-timeout", .value),
         ("keep-processes", .flag), ("metrics-listen", .value), ("log-level", .value),
         ("log-format", .value),
     ]

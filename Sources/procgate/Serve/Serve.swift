@@ -56,6 +56,12 @@ struct Serve: AsyncParsableCommand {
         help: ArgumentHelp("Largest request message.", valueName: "size"))
     var maxMessageBytes = SizeArgument(bytes: 16 << 20)
 
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Requests and responses of all connections together.", valueName: "size"))
+    var maxBufferMemory = SizeArgument(bytes: 256 << 20)
+
     @Option(help: "Connections at once.")
     var maxConnections: UInt32 = 1024
 
@@ -115,6 +121,9 @@ struct Serve: AsyncParsableCommand {
         }
         guard Self.messageBytes.contains(maxMessageBytes.bytes) else {
             throw ValidationError("--max-message-bytes is between 64KiB and 1GiB")
+        }
+        guard maxBufferMemory.bytes >= 1 << 20, maxBufferMemory.bytes <= 1 << 40 else {
+            throw ValidationError("--max-buffer-memory is between 1MiB and 1024GiB")
         }
         guard maxConnections > 0, maxStreams > 0 else {
             throw ValidationError("--max-connections and --max-streams are at least 1")
@@ -216,6 +225,8 @@ struct Serve: AsyncParsableCommand {
         configuration.eventLoopCount = ProcessorCount.usable
         configuration.maxConnections = Int(maxConnections)
         configuration.maxStreams = Int(maxStreams)
+        configuration.maxBufferMemory = Int(maxBufferMemory.bytes)
+        configuration.returnFreeMemory = { MemoryPolicy.returnFreeMemory() }
         configuration.drainTimeout = .milliseconds(Int64(drainTimeout.milliseconds))
         configuration.supervisorOptions = processes.supervisorOptions
         configuration.keepsProcesses = keepProcesses
