@@ -38,14 +38,15 @@ private final class HTTP2Peer {
         channel = EmbeddedChannel(loop: loop)
         var configuration = ServerConfiguration()
         configuration.limits.messageBytes = limits & 1 == 0 ? 1 << 20 : 1024
-        configuration.limits.bufferedBytes = limits & 2 == 0 ? 4 << 20 : 8192
+        configuration.limits.connectionMemoryBytes = limits & 2 == 0 ? 4 << 20 : 8192
         configuration.limits.queuedBytes = limits & 4 == 0 ? 64 << 10 : 512
         configuration.http2.maxConcurrentStreams = limits & 8 == 0 ? 100 : 2
         configuration.http2.maxHeaderListBytes = limits & 16 == 0 ? 16 << 10 : 512
         configuration.http2.volatileField = "grpc-timeout"
         configuration.observer = { [calls] _ in calls.told += 1 }
         services = LoopServices(
-            loop, router: ServiceRouter(methods(calls)), configuration: configuration)
+            loop, router: ServiceRouter(methods(calls)), configuration: configuration,
+            memory: BufferMemory(limitBytes: configuration.limits.memoryBytes))
         let peer = PeerIdentity(address: "127.0.0.1:1", host: "127.0.0.1")
         try Acceptor.speakHTTP2(channel, services, peer)
         channel.connect(to: try SocketAddress(ipAddress: "127.0.0.1", port: 1), promise: nil)
