@@ -145,6 +145,8 @@ final class Worker: @unchecked Sendable {
             isClosed = true
             heartbeat?.cancel()
             link?.close()
+            // What was lost before waits for a link that will not come.
+            if let link, link.isLost { link.giveUp() }
         }
         // It cannot fail: the loop runs until after this.
         try? await closed.get()

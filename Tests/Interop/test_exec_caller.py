@@ -199,6 +199,17 @@ def test_different_keys_and_no_key_start_anew(stub):
     assert len(ids) == 4
 
 
+def test_keys_and_commands_are_compared_by_their_bytes(stub):
+    """Two ways to write a letter in Unicode are two keys, and two commands."""
+    composed, apart = "\u00e9", "e\u0301"
+    first = start(stub, "true", key=composed).id
+    assert start(stub, "true", key=apart).id != first
+    assert start(stub, "true", key=composed).id == first
+    start(stub, f"echo {composed}", key="one letter")
+    with refused(Code.ALREADY_EXISTS, "REQUEST_KEY_REUSED"):
+        start(stub, f"echo {apart}", key="one letter")
+
+
 def test_a_key_with_another_spec_is_refused(stub):
     run(stub, "echo one", key="reused")
     for other in (

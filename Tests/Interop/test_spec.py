@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contract import EXITED, Code, pb, refused, run
+from contract import EXITED, Code, MiB, begin, info, pb, refused, run, start
 from gateway import gateway
 
 BASE = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG"}
@@ -117,6 +117,15 @@ def test_an_absolute_directory_is_taken_as_it_is(stub, tmp_path):
     ran = run(stub, "pwd", cwd=str(odd))
     assert ran.stdout.decode() == f"{odd}\n"
     assert ran.process.cwd == str(odd)
+
+
+def test_a_path_that_no_kernel_takes_is_refused_though_the_place_is_taken():
+    with gateway("--max-running", "1") as g:
+        begin(g.stub, "exec sleep 1000", timeout=None)
+        for size in (4096, MiB):
+            with refused(Code.INVALID_ARGUMENT, "CWD_INVALID"):
+                start(g.stub, "true", cwd="/" + "x" * (size - 1))
+        assert info(g.stub).version
 
 
 def test_a_directory_that_cannot_be_entered_is_refused(stub, tmp_path):
