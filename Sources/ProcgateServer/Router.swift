@@ -18,8 +18,8 @@ extension Worker {
                 ServerMethod(path: method.path, kind: method.kind) { [self] call in
                     let caller = try caller(of: call, authentication)
                     let instance = link.flatMap { $0.isLost ? nil : $0.facts.instanceId }
+                    try policy.node.check(call.metadata, instance: instance)
                     do throws(GRPCStatus) {
-                        try policy.node.check(call.metadata, instance: instance)
                         try await answer(call, caller)
                     } catch {
                         if error.mayBeAcceptedElsewhere {

@@ -206,9 +206,9 @@ def test_only_a_signal_to_the_tree_reaches_descendants(g, left, tmp_path):
         with refused(Code.FAILED_PRECONDITION, "PROCESS_NOT_RUNNING"):
             send_signal(g.stub, process.id, "USR1", scope)
     assert send_signal(g.stub, process.id, "USR1", TREE).id == process.id
-    eventually(file.exists, what="the signal")
+    # It is there before it is written to.
+    eventually(lambda: file.exists() and file.read_text() == "USR1\n", what="the signal")
     assert alive(pid)
-    assert file.read_text() == "USR1\n"
 
 
 def test_a_signal_to_the_tree_can_end_all_descendants(g, left):
