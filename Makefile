@@ -2,8 +2,10 @@
 # (Debian's packages by apt-get) and build first.
 
 SWIFT ?= swift
-# Linked statically and to a fixed address: a third of the resident size.
-BUILD := $(SWIFT) build -c release --static-swift-stdlib -Xlinker -no-pie
+# Linked statically and to a fixed address: a third of the resident size. Exclusive access to memory is
+# checked in the tests' builds alone: a tenth to a fifth of the instructions (docs/performance.md).
+BUILD := $(SWIFT) build -c release --static-swift-stdlib -Xlinker -no-pie \
+	-Xswiftc -enforce-exclusivity=unchecked
 PROCGATE := .build/release/procgate
 VENV := .venv
 ADDRESS ?= 127.0.0.1:7070

@@ -2,7 +2,8 @@
 system calls of the gateway, its supervisor and what that starts commands with (strace).
 
 A count is the same on a busy machine. Each is compared with `thresholds.json`, which holds what was
-measured and 5% more; `--write` writes that file anew. Exits with 1 where a count is above."""
+measured and 5% more, for system calls 25%; `--write` writes that file anew. Exits with 1 where a
+count is above."""
 
 import json
 import os
@@ -18,6 +19,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 THRESHOLDS = HERE / "thresholds.json"
 MARGIN = 1.05
+# How much one read or one turn of a loop finds depends on who runs when.
+MARGIN_OF_SYSTEM_CALLS = 1.25
 BINARY = Path(os.environ.get("PROCGATE", ROOT / ".build/release/procgate"))
 WORK = Path(tempfile.mkdtemp(prefix="procgate-counts-"))
 WRAPPER = WORK / "procgate"
@@ -33,6 +36,10 @@ EXEC, GET = SERVICE + "Exec", SERVICE + "GetProcess"
 STREAM_MIB = 8
 # The least of so many is taken: what else a gateway does now and then is not the call's.
 ROUNDS = 5
+
+
+def margin(name):
+    return MARGIN_OF_SYSTEM_CALLS if "system calls" in name else MARGIN
 
 
 def wrap(*tool):
@@ -201,7 +208,7 @@ def main():
     finally:
         shutil.rmtree(WORK)
     if "--write" in sys.argv[1:]:
-        limits = {name: round(count * MARGIN, 1) for name, count in counts.items()}
+        limits = {name: round(count * margin(name), 1) for name, count in counts.items()}
         THRESHOLDS.write_text(json.dumps(limits, indent=4) + "\n")
     limits = json.loads(THRESHOLDS.read_text())
     assert limits.keys() == counts.keys(), "the counts are others: count again with --write"
