@@ -14,6 +14,8 @@ extension Supervisor {
     private static let terminationRounds = 6
     /// A process that was killed and has not ended after so long is uninterruptible.
     static let killTime: Duration = .seconds(10)
+    /// Whoever lives on is killed again so often: a process may enter the tree after a kill.
+    private static let killInterval: Duration = .seconds(1)
 
     // MARK: Stop
 
@@ -73,8 +75,9 @@ extension Supervisor {
         case .kill:
             cancelTimer(process, \.kill)
             cancelTimer(process, \.terminate)
+            process.killedAt = now
             setTimer(
-                process, \.unkillable, .unkillable(process.serial), at: now + Self.killTime)
+                process, \.unkillable, .unkillable(process.serial), at: now + Self.killInterval)
             forest.kill(tree)
             watchTree(process)
         }
@@ -96,11 +99,17 @@ extension Supervisor {
         terminate(process, tree)
     }
 
-    /// Says of a process that does not end by KILL that it does not, to the calls that wait for
-    /// its end. It goes when the host lets it.
-    func reportUnkillable(_ process: SupervisedProcess) {
-        let pids = (process.tree ?? lingering[process.serial]).map { forest.members(of: $0) } ?? []
+    /// Kills again what lives on. Says of a process that does not end by KILL that it does not, to
+    /// the calls that wait for its end. It goes when the host lets it.
+    func killAgain(_ process: SupervisedProcess) {
+        guard let tree = process.tree ?? lingering[process.serial] else { return }
+        let pids = forest.members(of: tree)
         guard !pids.isEmpty else { return }
+        forest.kill(tree)
+        guard now - process.killedAt >= Self.killTime else {
+            return setTimer(
+                process, \.unkillable, .unkillable(process.serial), at: now + Self.killInterval)
+        }
         let named = pids.prefix(8).map { String($0) }.joined(separator: ", ")
         let refusal = Refusal(
             .hostUnresponsive,

@@ -60,6 +60,8 @@ final class SupervisedProcess {
     var terminated: Set<pid_t> = []
     /// How often members were looked for that came after that.
     var terminationRounds = 0
+    /// When its tree was last sent KILL for the first time.
+    var killedAt = Instant.now()
     var treeIsWatched = false
 
     // After the command.

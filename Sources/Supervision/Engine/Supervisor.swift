@@ -376,7 +376,7 @@ public final class Supervisor {
         case .unkillable(let serial):
             guard let process = processes[serial] else { return }
             process.timers.unkillable = nil
-            reportUnkillable(process)
+            killAgain(process)
         case .pace(let serial, let stream):
             guard let process = processes[serial], let pipe = process.output(stream),
                 pipe.state == .paced
