@@ -234,36 +234,37 @@ final class Worker: @unchecked Sendable {
 
     /// As `processCommand`, of a command that is answered at once.
     func askForProcess(_ kind: Command.Kind) async throws(GRPCStatus) -> Process {
-        let reply = try await ask(for: .process) { link, completion in
-            link.send(kind) { [self] result in
-                remember(result)
-                completion(result)
-            }
-        }
-        guard case .process(let reply) = reply, let process = reply.process else {
-            throw Self.unexpectedReply
-        }
-        return process
-    }
-
-    private func remember(_ result: Result<Reply.Kind, SupervisorError>) {
-        if case .success(.process(let reply)) = result, let process = reply.process {
-            remember(process)
-        }
+        try Self.process(
+            in: try await ask(for: .process) { link, completion in
+                sendForProcess(kind, by: link, completion: completion)
+            })
     }
 
     /// Sends a command that names a process, whose reply is the process as it stands. Where it
     /// has ended it is remembered, in the order in which the supervisor has spoken: it may be
     /// forgotten by what the supervisor says next.
     func processCommand(_ kind: Command.Kind) async throws(GRPCStatus) -> Process {
-        let reply = try await reply { link, completion in
-            link.send(kind) { [self] result in
-                remember(result)
-                completion(result)
+        try Self.process(
+            in: try await reply { link, completion in
+                sendForProcess(kind, by: link, completion: completion)
+            })
+    }
+
+    private func sendForProcess(
+        _ kind: Command.Kind, by link: SupervisorLink,
+        completion: @escaping (Result<Reply.Kind, SupervisorError>) -> Void
+    ) -> UInt64 {
+        link.send(kind) { [self] result in
+            if case .success(.process(let reply)) = result, let process = reply.process {
+                remember(process)
             }
+            completion(result)
         }
+    }
+
+    private static func process(in reply: Reply.Kind) throws(GRPCStatus) -> Process {
         guard case .process(let reply) = reply, let process = reply.process else {
-            throw Self.unexpectedReply
+            throw unexpectedReply
         }
         return process
     }

@@ -61,7 +61,7 @@ extension Supervisor {
     }
 
     func act(_ action: StopPlan.Action, on process: SupervisedProcess) {
-        guard let tree = process.tree ?? lingering[process.serial] else { return }
+        guard let tree = tree(of: process) else { return }
         switch action {
         case .nothing:
             return
@@ -84,6 +84,11 @@ extension Supervisor {
         settle(process)
     }
 
+    /// Also where it has outlived its command.
+    private func tree(of process: SupervisedProcess) -> ProcessTree? {
+        process.tree ?? lingering[process.serial]
+    }
+
     /// Sends TERM to each member once. A member that forks before it acts on the signal makes
     /// others that were not there: they are looked for again, for as long as that makes sense.
     private func terminate(_ process: SupervisedProcess, _ tree: ProcessTree) {
@@ -95,14 +100,14 @@ extension Supervisor {
     }
 
     func terminateAgain(_ process: SupervisedProcess) {
-        guard let tree = process.tree ?? lingering[process.serial] else { return }
+        guard let tree = tree(of: process) else { return }
         terminate(process, tree)
     }
 
     /// Kills again what lives on. Says of a process that does not end by KILL that it does not, to
     /// the calls that wait for its end. It goes when the host lets it.
     func killAgain(_ process: SupervisedProcess) {
-        guard let tree = process.tree ?? lingering[process.serial] else { return }
+        guard let tree = tree(of: process) else { return }
         let pids = forest.members(of: tree)
         guard !pids.isEmpty else { return }
         forest.kill(tree)
